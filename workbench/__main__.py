@@ -1,0 +1,199 @@
+"""The command line: `python -m workbench COMMAND`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import workbench as wb
+from workbench.config import METHODS, make_config, parse_overrides
+from workbench.store import RunLocked
+
+NOTEBOOKS = Path("notebooks")
+USER_ERRORS = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError, RunLocked, wb.NotebookFailed)
+"""What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
+
+
+def told_plainly(command: Callable) -> Callable:
+    """Turn expected errors into one line on stderr and exit code 1, a stop request into exit code 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            click.echo(f"interrupted: {stop}" if str(stop) else "interrupted", err=True)
+            sys.exit(130)
+        except USER_ERRORS as error:
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            raise click.ClickException(str(message)) from error
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """The entropy workbench: train language models with RL, measure their entropy exactly, look at every token."""
+
+
+@main.command()
+@click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--preset", default="cpu", show_default=True, help=f"Start from this preset: {', '.join(wb.PRESETS)}.")
+@click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Start from this YAML file instead.")
+@click.option("--root", default=wb.DEFAULT_ROOT, type=click.Path(path_type=Path), show_default=True, help="Folder of runs.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and the run's id; compute nothing.")
+@told_plainly
+def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root: Path, dry_run: bool) -> None:
+    """Train a run, continue an interrupted one, or find it finished.
+
+    Example: python -m workbench train seed=1 objective.clip_high=0.28 'methods=[grpo, pos_adv_reweight]'
+    """
+    values = parse_overrides(overrides)
+    config = wb.load_config(config_path, values) if config_path else wb.preset(preset, values)
+    if dry_run:
+        click.echo(f"# {config.run_id}\n{config.to_yaml()}", nl=False)
+        return
+    from workbench.study import stop_with_parent
+    from workbench.training.run import train_run
+
+    stop_with_parent()
+    train_run(config, root)
+
+
+@main.command()
+@click.argument("subject", metavar="RUN_OR_MODEL")
+@click.option("--sets", default="reduce", show_default=True, help="Evaluation sets, separated by commas.")
+@click.option("--prompts", default=256, show_default=True, help="Prompts per set.")
+@click.option("--samples", default=64, show_default=True, help="Samples per prompt.")
+@click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature (top-p is 1).")
+@click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
+@click.option("--out", default="outputs/evaluations", type=click.Path(path_type=Path), show_default=True)
+@told_plainly
+def evaluate(subject: str, out: Path, **settings) -> None:
+    """Sample a run's newest checkpoint, or a model, on evaluation sets; one Parquet file per set, resumable."""
+    from workbench.study.evaluate import evaluate_subject
+
+    table = evaluate_subject(subject, out, log=click.echo, **settings)
+    click.echo(table.to_string(index=False, float_format="%.4f"))
+
+
+@main.command()
+@click.argument("notebook")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--output", default="outputs", show_default=True, help="Folder for notebooks, reports and runs.")
+@told_plainly
+def notebook(notebook: str, parameters: tuple[str, ...], output: str) -> None:
+    """Execute NOTEBOOK (a path, or a name such as 00_quickstart) with parameters and leave its report."""
+    _execute(notebook, list(parameters), output)
+
+
+@main.command()
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--output", default="outputs", show_default=True, help="Folder for notebooks, reports and runs.")
+@told_plainly
+def quickstart(parameters: tuple[str, ...], output: str) -> None:
+    """GRPO on the bundled policy: train, measure, and leave an interactive report (minutes on two CPU cores)."""
+    _execute("00_quickstart", list(parameters), output)
+
+
+def _execute(name: str, assignments: list[str], output: str) -> None:
+    path = next((p for p in (Path(name), NOTEBOOKS / name, NOTEBOOKS / f"{name}.ipynb") if p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no notebook '{name}'; there are: {', '.join(p.stem for p in sorted(NOTEBOOKS.glob('*.ipynb')))}")
+    executed = wb.execute_notebook(path, wb.parse_parameters(path, assignments), output)
+    click.echo(f"report: {executed.report}")
+
+
+@main.command()
+@click.option("--root", default=wb.DEFAULT_ROOT, type=click.Path(path_type=Path), show_default=True, help="Folder of runs.")
+@told_plainly
+def runs(root: Path) -> None:
+    """List the stored runs."""
+    table = wb.runs(root)
+    if table.empty:
+        click.echo(f"no runs in {root}; `python -m workbench train` makes one")
+        return
+    columns = ["id", "state", "step", "steps", "entropy/mean", "reward/mean", "seed"]
+    click.echo(table[columns].to_string(index=False, float_format="%.4f"))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--step", type=int, help="Show rollouts of this kept step.")
+@click.option("--count", default=8, show_default=True, help="Rollouts to show.")
+@told_plainly
+def show(run: str, step: int | None, count: int) -> None:
+    """Show a run (folder or id): how it stands, its last metrics, pass@k; with --step its rollouts."""
+    stored = wb.open_run(run)
+    if step is not None:
+        chosen = stored.rollouts(step).sequences.head(count)
+        click.echo(chosen[["prompt_text", "text", "reward", "advantage", "length"]].to_string(index=False))
+        return
+    status = stored.status
+    click.echo(f"{stored.path}\nstate: {status['state']}, step {status['step']} of {status['steps']}")
+    if status.get("reason"):
+        click.echo(f"reason: {status['reason']}")
+    click.echo(f"kept rollouts of steps: {stored.rollout_steps}")
+    if len(stored.metrics):
+        click.echo(stored.metrics.iloc[-1].to_string(float_format="%.5f"))
+    if len(stored.evals):
+        click.echo(wb.pass_at_k_table(stored.evals).to_string(index=False, float_format="%.4f"))
+
+
+@main.command()
+@click.argument("executed", metavar="NOTEBOOK")
+@click.argument("html", required=False, type=click.Path(path_type=Path))
+@told_plainly
+def report(executed: str, html: Path | None) -> None:
+    """Export an executed NOTEBOOK as one self-contained HTML file that opens offline."""
+    source = Path(executed)
+    if not source.is_file():
+        raise FileNotFoundError(f"no notebook at '{source}'; executed ones lie in outputs/notebooks/")
+    click.echo(f"report: {wb.export_html(source, html or source.with_suffix('.html'))}")
+
+
+@main.command()
+@click.argument("name", required=False)
+@told_plainly
+def methods(name: str | None) -> None:
+    """List the methods with their papers, or print one with its parameters."""
+    if name is None:
+        for method in METHODS.values():
+            click.echo(f"{method.name:20} {method.paper:40} {method.__doc__.splitlines()[0]}")
+        return
+    make_config({"methods": ["grpo", name] if name != "grpo" else [name]})
+    method = METHODS[name]
+    click.echo(f"{name} (arXiv {method.paper})\n\n{inspect.cleandoc(method.__doc__)}\n")
+    for field, info in method.model_fields.items():
+        click.echo(f"  {field}: {getattr(info.annotation, '__name__', info.annotation)} = {info.default}  {info.description}")
+
+
+@main.command()
+@click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--output", default="outputs/policies/base", show_default=True, help="Folder of the new policy.")
+@told_plainly
+def pretrain(overrides: tuple[str, ...], output: str) -> None:
+    """Make the bundled base policy anew (about 15 minutes on two cores), e.g. with seed=1."""
+    from workbench.training.pretrain import PretrainConfig
+    from workbench.training.pretrain import pretrain as make_policy
+
+    make_policy(PretrainConfig(**parse_overrides(overrides)), output)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@told_plainly
+def lab(arguments: tuple[str, ...]) -> None:
+    """Open JupyterLab on the notebooks; further ARGUMENTS go to `jupyter lab`."""
+    root = [] if any(a.startswith("--notebook-dir") for a in arguments) else [f"--notebook-dir={NOTEBOOKS.resolve().parent}"]
+    sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *root, *arguments]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""RunConfig: one typed, validated tree. Its content hash names the run.
+
+Every field states type, unit, range and help. Unknown keys are refused with the nearest valid name, impossible
+combinations with one sentence that names the field and the remedy, before any compute is spent. Fields that cannot
+change the result (`name`, `policy.device`, `storage`) stay outside the hash.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+METHODS: dict[str, type[BaseModel]] = {}
+"""Registered methods by name; `workbench.methods` fills it on import, so that this module depends on none of them."""
+TASKS: dict[str, object] = {}
+"""Registered tasks by name; `workbench.tasks` fills it on import."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the field and the remedy."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class PolicyConfig(Section):
+    model: str = Field("bundled", description="'bundled', a local folder, or a Hugging Face hub id of a causal LM")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="dtype of the matrix products; weights and log-probs are float32 either way"
+    )
+    device: str = Field("auto", description="'auto' (CUDA if present), 'cpu', 'cuda', 'cuda:1', …")
+
+
+class TaskConfig(Section):
+    name: str = Field("reduce", description="the task that gives prompts and verifies responses")
+    train_size: int = Field(4096, ge=1, description="training prompts; an epoch goes through them once, shuffled")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if TASKS and name not in TASKS:
+            raise ValueError(f"unknown task '{name}'{nearest(name, TASKS)}")
+        return name
+
+
+class RolloutConfig(Section):
+    engine: Literal["native"] = Field("native", description="sampling engine")
+    prompts: int = Field(32, ge=1, description="prompts per rollout step")
+    samples: int = Field(16, ge=1, description="responses per prompt: the group size")
+    temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature; log-probs and entropy use it too")
+    max_new_tokens: int = Field(0, ge=0, description="longest response in tokens; 0 takes the task's own bound")
+
+
+class ObjectiveConfig(Section):
+    clip_low: float = Field(0.2, ge=0, le=1, description="ε_low: ratios below 1 − ε_low are clipped; 1 switches it off")
+    clip_high: float = Field(0.2, ge=0, description="ε_high: ratios above 1 + ε_high are clipped; .inf switches it off")
+    denominator: Literal["tokens", "sequences", "constant"] = Field(
+        "tokens",
+        description="loss = Σ over the optimiser step / this: all its tokens; sequences (mean over each one's tokens); "
+        "or sequences × max_new_tokens (constant)",
+    )
+    kl_coefficient: float = Field(0.0, ge=0, description="weight of the k3 KL penalty to the initial policy; 0 is off")
+
+
+class OptimiserConfig(Section):
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak learning rate of AdamW")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="decay to 0 over the run")
+    warmup_updates: int = Field(0, ge=0, description="updates of linear warm-up")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW β₁")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW β₂")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this L2 norm")
+
+
+class TrainingConfig(Section):
+    steps: int = Field(100, ge=1, description="rollout steps")
+    updates_per_rollout: int = Field(4, ge=1, description="N: optimiser updates per rollout batch, one pass over it")
+    old_logp: Literal["rollout", "trainer"] = Field(
+        "rollout",
+        description="where the ratio's denominator comes from: the sampler's log-probs (exact for the native engine), "
+        "or a separate scoring pass by the trainer",
+    )
+    micro_batch_tokens: int = Field(4096, ge=64, description="tokens per forward and backward; changes rounding only")
+
+
+class EvaluationConfig(Section):
+    sets: tuple[str, ...] = Field(("reduce",), description="evaluation sets; () evaluates nothing")
+    prompts: int = Field(128, ge=1, description="prompts per set")
+    samples: int = Field(16, ge=1, description="samples per prompt; pass@k is estimated for k up to this")
+    temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
+    every: int = Field(0, ge=0, description="evaluate every so many rollout steps; 0: only before and after training")
+
+    @field_validator("sets")
+    @classmethod
+    def _known(cls, sets: tuple[str, ...]) -> tuple[str, ...]:
+        for name in sets:
+            if TASKS and name not in TASKS:
+                raise ValueError(f"unknown evaluation set '{name}'{nearest(name, TASKS)}")
+        return sets
+
+
+class StorageConfig(Section):
+    keep_rollouts_every: int = Field(5, ge=1, description="rollout steps whose full tables are kept (with first and last)")
+    checkpoint_every: int = Field(10, ge=1, description="rollout steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept; older ones are deleted")
+
+
+class RunConfig(Section):
+    """Everything that determines a run. Hash and equality ignore what cannot change the result."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$", description="readable part of the run's id")
+    seed: int = Field(0, ge=0, lt=2**32, description="seeds prompts, sampling and everything random")
+    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    task: TaskConfig = Field(default_factory=TaskConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    methods: tuple[dict[str, Any], ...] = Field(
+        ("grpo",), description="methods in order: names, or {name: …, parameter: value}; see `python -m workbench methods`"
+    )
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _canonical_methods(cls, methods: Any) -> list[dict[str, Any]]:
+        """Names and parameters checked, defaults filled in, so that equal methods hash equally."""
+        entries = methods if isinstance(methods, list | tuple) else [methods]
+        return [_canonical_method(entry) for entry in entries]
+
+    @model_validator(mode="after")
+    def _combinations(self) -> RunConfig:
+        rollout, training = self.rollout, self.training
+        if rollout.prompts % training.updates_per_rollout:
+            raise ValueError(
+                f"training.updates_per_rollout ({training.updates_per_rollout}) must divide rollout.prompts "
+                f"({rollout.prompts}), since every update takes an equal share of the prompts; change either"
+            )
+        updates = training.steps * training.updates_per_rollout
+        if self.optimiser.warmup_updates > updates:
+            raise ValueError(
+                f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates} updates; lower it"
+            )
+        for method in self.build_methods():
+            method.check(self)
+        return self
+
+    def build_methods(self) -> list:
+        """Fresh method objects in order (with fresh state)."""
+        return [METHODS[m["name"]](**{k: v for k, v in m.items() if k != "name"}) for m in self.methods]
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.name}-{self.content_hash}"
+
+    @property
+    def content_hash(self) -> str:
+        """8 hex digits of the canonical form of every field that can change the result."""
+        content = self.model_dump(mode="json", exclude={"name": True, "storage": True, "policy": {"device"}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    def to_yaml(self) -> str:
+        content = json.loads(json.dumps(self.model_dump(mode="python"), default=list))
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _canonical_method(entry: Any) -> dict[str, Any]:
+    given = {"name": entry} if isinstance(entry, str) else dict(entry)
+    name = given.pop("name", None)
+    if name not in METHODS:
+        raise ValueError(f"unknown method '{name}'{nearest(str(name), METHODS)}")
+    return {"name": name, **_validated(METHODS[name], given, f"methods.{name}").model_dump()}
+
+
+def nearest(name: str, valid: Mapping | list[str]) -> str:
+    """'; did you mean …' for an error message, or the list of valid names."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; valid names: {', '.join(sorted(valid))}"
+
+
+def make_config(values: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """A RunConfig from a nested mapping and dotted overrides, e.g. {"objective.clip_high": 0.28}.
+
+    Raises `ConfigError`, one line per problem, each with the field's path.
+    """
+    tree = json.loads(json.dumps(dict(values or {}), default=list))
+    for path, value in (overrides or {}).items():
+        _set(tree, path, value)
+    return _validated(RunConfig, tree, "")
+
+
+def _set(tree: dict, path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"'{path}': '{parent}' is a value, not a section; set it as a whole")
+    node[leaf] = value
+
+
+def _validated(model: type[BaseModel], values: Mapping[str, Any], prefix: str) -> BaseModel:
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(model, problem, prefix) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
+    location = [str(part) for part in problem["loc"]]
+    path = ".".join(filter(None, [prefix, *location]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field '{path}'{nearest(location[-1], _fields_at(model, location[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{path}: {message}" if path and path not in message else message
+    return f"{path}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a YAML file (safe loader). Raises `ConfigError` for a missing or malformed file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config file '{path}' cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file '{path}' must hold a mapping of fields, found {type(values).__name__}")
+    return make_config(values, overrides)
+
+
+def parse_overrides(assignments: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """["seed=1", "objective.clip_high=.inf"] -> {"seed": 1, …}; values are YAML. Raises `ConfigError`."""
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"'{assignment}' is not of the form field=value")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"'{assignment}': the value is not valid YAML; quote it") from None
+    return overrides

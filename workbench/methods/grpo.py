@@ -1,0 +1,39 @@
+"""Group-normalised advantages (GRPO)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from workbench.methods.base import Method, register
+from workbench.tables import Rollouts
+
+
+@register
+class Grpo(Method):
+    """Rewards normalised within the group of responses to one prompt.
+
+        A_i = (R_i − mean(R)) / (std(R) + ε), the same for all tokens of response i
+
+    arXiv 2402.03300, eq. for outcome supervision; std is the unbiased one and ε = 1e-6, as in veRL (arXiv 2511.05993
+    does not say). A group whose rewards are all equal gives A = 0, hence no gradient. Nothing is differentiated.
+    """
+
+    name: ClassVar[str] = "grpo"
+    paper: ClassVar[str] = "2402.03300, outcome supervision"
+
+    epsilon: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
+
+    def check(self, config) -> None:
+        if config.rollout.samples < 2:
+            raise ValueError("rollout.samples is 1, but grpo compares responses of one group; use at least 2")
+
+    def baseline(self, rollouts: Rollouts) -> Tensor:
+        reward = rollouts.sequences.reward
+        centred = reward - rollouts.group_mean(reward)
+        # A group of equal rewards has a spread of rounding size; without this, ε alone decides its advantages.
+        flat = rollouts.group_std(reward) <= torch.finfo(reward.dtype).eps * reward.abs()
+        return torch.where(flat, torch.zeros_like(centred), centred / (rollouts.group_std(reward) + self.epsilon))

@@ -1,0 +1,144 @@
+"""The policy: a causal LM with its tokenizer and one packed forward that gives log-prob and entropy per token."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.policy import attention
+from workbench.policy.head import TokenStatistics, fused_head
+from workbench.policy.packing import PackedBatch
+
+transformers.utils.logging.disable_progress_bar()  # loading and saving happen many times a run; a run prints lines
+
+BUNDLED = "bundled"
+SELF_CHECK_TOLERANCE = 2e-3
+"""Largest |log-prob| gap allowed between this module's forward and the model's own, relative to the largest logit:
+far above fp32 rounding, far below what a missed soft-cap, scale or attention rule changes."""
+
+
+class Policy:
+    """A causal LM on one device.
+
+    `model` is any transformers causal LM that supports the attention interface; weights are kept in fp32, and
+    `precision` ("float32" or "bfloat16") is the dtype of the matrix products. The head always works in fp32.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: str = "float32"):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.precision = getattr(torch, precision)
+        self.device = model.device
+        self.eos_ids = _eos_ids(model, tokenizer)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
+        """Last hidden states [B, T, D] of input_ids [B, T]; `context` decides what attends to what."""
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            decoder = self.model.get_decoder()
+            output = decoder(
+                input_ids=input_ids, position_ids=position_ids, use_cache=False, attention_context=context
+            )
+        return output.last_hidden_state
+
+    def head(self, hidden: Tensor, target: Tensor, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
+        """hidden [N, D], target [N], temperature [N] -> per-token statistics [N]."""
+        layer = self.model.get_output_embeddings()
+        return fused_head(hidden, layer.weight, target, temperature, layer.bias, with_sums=with_sums)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """fp32 logits [N, V] of hidden [N, D], at temperature 1."""
+        layer = self.model.get_output_embeddings()
+        bias = None if layer.bias is None else layer.bias.float()
+        return torch.nn.functional.linear(hidden.float(), layer.weight.float(), bias)
+
+    def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
+        """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""
+        context = attention.PackedAttention(batch, self.precision)
+        hidden = self.hidden(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0), context)
+        return self.head(hidden.squeeze(0)[batch.predict_row], batch.target, temperature, with_sums)
+
+    def encode(self, text: str) -> Tensor:
+        """Token ids [n] int64 of a prompt, with no special tokens added."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return torch.tensor(ids, dtype=torch.int64, device=self.device)
+
+    def save(self, folder: Path) -> None:
+        """Write a normal Hugging Face folder (safetensors and tokenizer)."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_policy(name: str = BUNDLED, device: str = "cpu", precision: str = "float32") -> Policy:
+    """Load `name`: "bundled", a local folder or a Hugging Face hub id. Safetensors only.
+
+    Raises `ValueError` for a model whose attention or head this workbench would compute differently from the model.
+    """
+    source = bundled_folder() if name == BUNDLED else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, attn_implementation=attention.NAME, dtype=torch.float32, use_safetensors=True
+        )
+    except OSError as error:
+        raise ValueError(
+            f"policy.model '{name}' could not be loaded: give 'bundled', a folder with safetensors weights, or a hub id "
+            f"that can be reached ({str(error).splitlines()[0]})"
+        ) from error
+    policy = Policy(model.to(device), tokenizer, precision)
+    _refuse_sliding_window(model, name)
+    _self_check(policy, name)
+    return policy
+
+
+def bundled_folder() -> Path:
+    """Folder of the policy that ships with the package."""
+    return Path(str(resources.files("workbench.policy"))) / BUNDLED
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    if ids is None:
+        raise ValueError("the policy has no end-of-sequence token; set eos_token_id in its generation_config.json")
+    return tuple(ids) if isinstance(ids, list | tuple) else (ids,)
+
+
+def _refuse_sliding_window(model: PreTrainedModel, name: str) -> None:
+    config = model.config.get_text_config()
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ValueError(f"policy.model '{name}' uses sliding-window attention, which is not supported yet")
+
+
+@torch.no_grad()
+def _self_check(policy: Policy, name: str) -> None:
+    """Compare the packed forward with the model's own logits on a short probe; a silent difference would void a run."""
+    length = 8
+    ids = torch.arange(length, device=policy.device) % policy.model.config.get_text_config().vocab_size
+    own = policy.model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0, 3:-1].float().log_softmax(-1)
+    one = torch.ones(1, dtype=torch.int64, device=policy.device)
+    batch = PackedBatch(
+        input_ids=ids[:-1],
+        position_ids=torch.arange(length - 1, device=policy.device),
+        prompt_lengths=4 * one,
+        response_lengths=3 * one,
+        prompt_of=0 * one,
+        predict_row=torch.arange(3, length - 1, device=policy.device),
+        target=ids[4:],
+    )
+    packed = policy.token_statistics(batch, torch.ones(length - 4, device=policy.device)).logp
+    gap = (packed - own.gather(1, ids[4:, None]).squeeze(1)).abs().max().item()
+    slack = 1.0 if policy.precision == torch.float32 else 20.0
+    if not gap <= SELF_CHECK_TOLERANCE * slack * max(1.0, own.abs().max().item()):
+        raise ValueError(
+            f"policy.model '{name}' computes its logits in a way the workbench does not reproduce (log-probs differ by "
+            f"{gap:.3g}); its architecture is not supported"
+        )

@@ -1,0 +1,225 @@
+"""The native engine: batched sampling with a KV cache from the trainer's own weights, on any torch device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.policy.attention import PackedAttention, additive_mask, masked_attention
+from workbench.policy.head import distribution
+from workbench.policy.model import Policy
+from workbench.policy.packing import PackedBatch
+from workbench.rollout.streams import Stream, UniformBlocks
+from workbench.tables import Rollouts, Table, token_index
+
+COMPACT_BELOW = 0.8
+"""Finished sequences leave the batch when fewer than this share is still going: copying the cache costs a decode step."""
+
+
+class NativeEngine:
+    """Samples from a `Policy` in place: no weight copy, so there is nothing to synchronise after an update."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: list[Tensor], samples: int, temperature: Tensor, max_new_tokens: int, stream: Stream
+    ) -> Rollouts:
+        """Sample `samples` responses to each of P prompts, untruncated (no top-k, no top-p).
+
+        prompts: P tensors of token ids; temperature: [P] > 0. Returns S = P·samples sequences, prompt by prompt, with
+        `prompt, group, length, temperature, finished`, and tokens with `rollout_logp` and `entropy` of the distribution
+        sampled from (fp32, nats). Raises `FloatingPointError`, naming prompt and sample, on a non-finite log-prob.
+        """
+        state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
+        while state.step():
+            pass
+        return state.rollouts()
+
+
+class _Cache:
+    """Keys and values per layer, [n, Hkv, capacity, D]: prompt columns (padded on the right), then response columns."""
+
+    def __init__(self, prompt_lengths: Tensor, samples: int, max_new_tokens: int):
+        self.prompt_columns = int(prompt_lengths.max())
+        self.capacity = self.prompt_columns + max_new_tokens
+        self.samples = samples
+        self.used = self.prompt_columns
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        column = torch.arange(self.prompt_columns, device=prompt_lengths.device)
+        visible = (column < prompt_lengths.unsqueeze(1)).repeat_interleave(samples, 0)
+        self.hidden_columns = None if bool(visible.all()) else ~visible
+
+    def store_prompts(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """key, value [P, Lp, Hkv, D] from the prefill, repeated for every sample."""
+        self.layers[layer] = tuple(self._allocate(x) for x in (key, value))
+
+    def _allocate(self, prompts: Tensor) -> Tensor:
+        count, columns, heads, dim = prompts.shape
+        out = prompts.new_zeros(count * self.samples, heads, self.capacity, dim)
+        out[:, :, :columns] = prompts.transpose(1, 2).repeat_interleave(self.samples, 0)
+        return out
+
+    def keep(self, rows: Tensor) -> None:
+        for layer, (key, value) in self.layers.items():
+            self.layers[layer] = (key[rows], value[rows])
+        if self.hidden_columns is not None:
+            self.hidden_columns = self.hidden_columns[rows]
+
+    def mask(self, dtype: torch.dtype) -> Tensor | float:
+        """What to add to scores [n, 1, 1, used + 1]; prompts of equal length hide nothing."""
+        if self.hidden_columns is None:
+            return torch.zeros((), dtype=dtype)
+        visible = torch.nn.functional.pad(~self.hidden_columns, (0, self.used + 1 - self.prompt_columns), value=True)
+        return additive_mask(visible[:, None, None, :], dtype)
+
+
+class _PrefillAttention(PackedAttention):
+    """Packed attention over prompts that also fills the cache."""
+
+    def __init__(self, batch: PackedBatch, dtype: torch.dtype, cache: _Cache):
+        super().__init__(batch, dtype)
+        self.cache = cache
+
+    def attend(self, layer, query, key, value, scaling):
+        grids = (self.prompts.grid(x.transpose(1, 2).reshape(x.shape[2], -1)) for x in (key, value))
+        self.cache.store_prompts(layer, *(grid.unflatten(-1, (-1, query.shape[-1])) for grid in grids))
+        return super().attend(layer, query, key, value, scaling)
+
+
+class _DecodeAttention:
+    """One new token per sequence against the cache."""
+
+    def __init__(self, cache: _Cache, dtype: torch.dtype):
+        self.cache, self.mask = cache, cache.mask(dtype)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """query [n, H, 1, D], key/value [n, Hkv, 1, D] -> [n, 1, H, D]"""
+        keys, values = self.cache.layers[layer]
+        column = self.cache.used
+        keys[:, :, column : column + 1] = key
+        values[:, :, column : column + 1] = value
+        keys, values = keys[:, :, : column + 1], values[:, :, : column + 1]
+        grouped = query.unflatten(1, (keys.shape[1], -1)).squeeze(3)
+        out = masked_attention(grouped, keys, values, self.mask, scaling)
+        return out.flatten(1, 2).unsqueeze(1)
+
+
+@dataclass
+class _Draw:
+    token: Tensor
+    logp: Tensor
+    entropy: Tensor
+
+
+def draw(logits: Tensor, uniform: np.ndarray) -> _Draw:
+    """Inverse-CDF sampling of logits [n, V] with uniforms [n] in [0, 1): tokens, log-probs and exact entropies [n].
+
+    The cumulative sum is fp64, so that rare tokens at the end of a large vocabulary keep their probability.
+    """
+    probs, shifted, log_norm, entropy = distribution(logits)
+    cumulative = probs.double().cumsum(-1)
+    threshold = torch.from_numpy(uniform).to(logits.device) * cumulative[:, -1]
+    token = torch.searchsorted(cumulative, threshold.unsqueeze(1), right=True).squeeze(1)
+    token.clamp_(max=logits.shape[1] - 1)
+    return _Draw(token, shifted.gather(1, token.unsqueeze(1)).squeeze(1) - log_norm, entropy)
+
+
+class _Generation:
+    """State of one `generate` call; `rows` are the sequences still going."""
+
+    def __init__(self, policy, prompts, samples, temperature, max_new_tokens, stream):
+        self.policy, self.prompts, self.samples = policy, prompts, samples
+        self.max_new_tokens, self.position = max_new_tokens, 0
+        count, device = len(prompts) * samples, policy.device
+        self.temperature = temperature.to(device, torch.float32).repeat_interleave(samples)
+        self.uniforms = UniformBlocks(stream, len(prompts), samples)
+        self.eos = torch.tensor(policy.eos_ids, device=device)
+        self.rows = torch.arange(count, device=device)
+        self.alive = torch.ones(count, dtype=torch.bool, device=device)
+        self.length = torch.zeros(count, dtype=torch.int64, device=device)
+        self.finished = torch.zeros(count, dtype=torch.bool, device=device)
+        self.token = torch.zeros(count, max_new_tokens, dtype=torch.int64, device=device)
+        self.logp = torch.zeros(count, max_new_tokens, device=device)
+        self.entropy = torch.zeros(count, max_new_tokens, device=device)
+        self.prompt_lengths = torch.tensor([len(p) for p in prompts], device=device)
+        self._prefill()
+
+    def _prefill(self) -> None:
+        lengths, ids = self.prompt_lengths, torch.cat(self.prompts)
+        _, positions = token_index(lengths)
+        none = torch.zeros(0, dtype=torch.int64, device=ids.device)
+        batch = PackedBatch(ids, positions, lengths, none, none, none, none)
+        self.cache = _Cache(lengths, self.samples, self.max_new_tokens)
+        context = _PrefillAttention(batch, self.policy.precision, self.cache)
+        hidden = self.policy.hidden(ids.unsqueeze(0), positions.unsqueeze(0), context).squeeze(0)
+        self.hidden = hidden[lengths.cumsum(0) - 1].repeat_interleave(self.samples, 0)
+        self.next_position = lengths.repeat_interleave(self.samples)
+
+    def step(self) -> bool:
+        """Draw one token for every live sequence; True while some sequence goes on."""
+        logits = self.policy.logits(self.hidden).div_(self.temperature[self.rows].unsqueeze(1))
+        drawn = draw(logits, self.uniforms.at(self.position, self.rows.cpu().numpy()))
+        self._refuse_non_finite(drawn)
+        rows, at = self.rows[self.alive], self.position
+        for store, value in ((self.token, drawn.token), (self.logp, drawn.logp), (self.entropy, drawn.entropy)):
+            store[rows, at] = value[self.alive]
+        self.length[rows] += 1
+        ended = torch.isin(drawn.token, self.eos) & self.alive
+        self.finished[self.rows[ended]] = True
+        self.alive &= ~ended
+        self.position += 1
+        alive = int(self.alive.sum())
+        if alive == 0 or self.position == self.max_new_tokens:
+            return False
+        token = drawn.token
+        if alive < COMPACT_BELOW * len(self.alive):
+            token = token[self.alive]
+            self._compact()
+        self._decode(token)
+        return True
+
+    def _compact(self) -> None:
+        keep = self.alive.nonzero().squeeze(1)
+        self.rows, self.next_position, self.alive = self.rows[keep], self.next_position[keep], self.alive[keep]
+        self.cache.keep(keep)
+
+    def _decode(self, token: Tensor) -> None:
+        context = _DecodeAttention(self.cache, self.policy.precision)
+        hidden = self.policy.hidden(token.unsqueeze(1), self.next_position.unsqueeze(1), context)
+        self.hidden = hidden.squeeze(1)
+        self.cache.used += 1
+        self.next_position = self.next_position + 1
+
+    def _refuse_non_finite(self, drawn: _Draw) -> None:
+        bad = ~torch.isfinite(drawn.logp)
+        if bool(bad.any()):
+            row = int(self.rows[bad][0])
+            raise FloatingPointError(
+                f"non-finite log-prob while sampling prompt {row // self.samples}, sample {row % self.samples}, "
+                f"position {self.position}: the policy's logits are broken (lower the learning rate or check the model)"
+            )
+
+    def rollouts(self) -> Rollouts:
+        device = self.length.device
+        prompt = torch.arange(len(self.prompts), device=device).repeat_interleave(self.samples)
+        sequences = Table(
+            prompt=prompt,
+            group=prompt,
+            length=self.length,
+            temperature=self.temperature,
+            finished=self.finished,
+        )
+        sequence, position = token_index(self.length)
+        tokens = Table(
+            sequence=sequence,
+            position=position,
+            token=self.token[sequence, position],
+            rollout_logp=self.logp[sequence, position],
+            entropy=self.entropy[sequence, position],
+        )
+        return Rollouts(self.prompts, sequences, tokens)

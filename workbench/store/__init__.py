@@ -1,0 +1,8 @@
+"""The run folder: its layout, an atomic writer, a reader that gives data frames, and SQL across runs."""
+
+from workbench.store.layout import DEFAULT_ROOT
+from workbench.store.query import sql
+from workbench.store.reader import Run, StoredRollouts, list_runs, open_run, runs
+from workbench.store.writer import RunLocked, RunWriter
+
+__all__ = ["DEFAULT_ROOT", "Run", "RunLocked", "RunWriter", "StoredRollouts", "list_runs", "open_run", "runs", "sql"]

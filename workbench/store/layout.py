@@ -1,0 +1,78 @@
+"""The run folder: what lies where. Writer and reader both ask here.
+
+    config.yaml        the resolved config            provenance.json  versions, hardware, git state, seed
+    status.json        running / finished / …         metrics.jsonl    one line per step; byte-identical on a re-run
+    timings.jsonl      seconds per step and part      rollouts/        000040.sequences.parquet, 000040.tokens.parquet
+    evals/             000000.reduce.parquet          checkpoints/     000040/: safetensors, optimiser, state.json
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_ROOT = Path("outputs/runs")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def timings(self) -> Path:
+        return self.root / "timings.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.root / "rollouts"
+
+    @property
+    def evals(self) -> Path:
+        return self.root / "evals"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    def rollout(self, step: int, table: str) -> Path:
+        return self.rollouts / f"{step:06d}.{table}.parquet"
+
+    def evaluation(self, step: int, name: str) -> Path:
+        return self.evals / f"{step:06d}.{name}.parquet"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"{step:06d}"
+
+
+def numbered(folder: Path, suffix: str = "") -> dict[int, list[Path]]:
+    """Complete entries of `folder` by step, in order; names are `<step, 6 digits or more><suffix>…`."""
+    found: dict[int, list[Path]] = {}
+    pattern = re.compile(r"(\d{6,})(?:\..*)?")
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match and path.name.endswith(suffix) and not path.name.endswith(".partial"):
+            found.setdefault(int(match[1]), []).append(path)
+    return dict(sorted(found.items()))

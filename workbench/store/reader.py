@@ -1,0 +1,144 @@
+"""Reads a run folder, finished or still being written, and the folder of runs. Everything comes as data frames."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from workbench.config import RunConfig, load_config
+from workbench.store.files import read_lines
+from workbench.store.layout import DEFAULT_ROOT, Layout, numbered
+
+SILENCE = 120.0
+"""Seconds without a heartbeat after which a run on another machine counts as lost; it beats every 5."""
+
+
+@dataclass(frozen=True)
+class StoredRollouts:
+    """One step's two tables as data frames; columns as in `workbench.tables`."""
+
+    sequences: pd.DataFrame
+    tokens: pd.DataFrame
+
+
+class Run:
+    """A stored run. Properties read the files each time, so a run that is still training can be followed."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._layout = Layout(self.path)
+
+    def __repr__(self) -> str:
+        status = self.status
+        return f"Run({self.id}: {status['state']}, step {status['step']} of {status['steps']})"
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return load_config(self._layout.config)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return json.loads(self._layout.provenance.read_text())
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state` is running, finished, interrupted, failed, or lost (its process is gone without saying so)."""
+        try:
+            status = json.loads(self._layout.status.read_text())
+            heartbeat = self._layout.status.stat().st_mtime
+        except FileNotFoundError:
+            return {"state": "lost", "step": 0, "steps": None, "heartbeat": None, "reason": "it never began"}
+        status["heartbeat"] = heartbeat
+        if status["state"] == "running" and not _is_alive(status):
+            status |= {"state": "lost", "reason": "its process ended without a word; train the same config to continue"}
+        return status
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per rollout step: `step`, the metrics (see `workbench.metrics`) and `time/…` in seconds."""
+        metrics = _frame(self._layout.metrics)
+        timings = _frame(self._layout.timings)
+        return metrics if timings.empty else metrics.merge(timings, on="step", how="left")
+
+    @property
+    def rollout_steps(self) -> list[int]:
+        """Steps whose rollouts were kept."""
+        return list(numbered(self._layout.rollouts, ".sequences.parquet"))
+
+    def rollouts(self, step: int) -> StoredRollouts:
+        """The two tables of one kept step. Raises `KeyError` naming the kept steps."""
+        if step not in self.rollout_steps:
+            raise KeyError(f"run {self.id} kept no rollouts of step {step}; kept steps: {self.rollout_steps}")
+        return StoredRollouts(*(pd.read_parquet(self._layout.rollout(step, t)) for t in ("sequences", "tokens")))
+
+    @property
+    def evals(self) -> pd.DataFrame:
+        """One row per evaluation sample, all sets and steps: step, set, prompt, sample, text, correct, …"""
+        files = [path for paths in numbered(self._layout.evals, ".parquet").values() for path in paths]
+        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """Checkpoint folders by step; each loads with `transformers`."""
+        return {step: paths[0] for step, paths in numbered(self._layout.checkpoints).items()}
+
+
+def _is_alive(status: dict[str, Any]) -> bool:
+    """Whether the process that writes the run still exists; on another machine its heartbeat has to do."""
+    if status["host"] != socket.gethostname():
+        return time.time() - status["heartbeat"] < SILENCE
+    try:
+        return abs(psutil.Process(status["pid"]).create_time() - status["process_started"]) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    rows = [json.loads(line) for line in read_lines(path)]
+    frame = pd.DataFrame(rows or {"step": []}).astype("float64")  # null (nothing to average) becomes NaN
+    return frame.astype({"step": "int64"})
+
+
+def open_run(path: str | Path) -> Run:
+    """A stored run by folder, or by id under outputs/runs. Raises `FileNotFoundError` naming what was looked for."""
+    for candidate in (Path(path), DEFAULT_ROOT / str(path)):
+        if Layout(candidate).config.exists():
+            return Run(candidate)
+    raise FileNotFoundError(f"no run at '{path}' (looked for config.yaml there and in {DEFAULT_ROOT / str(path)})")
+
+
+def list_runs(root: str | Path = DEFAULT_ROOT) -> list[Run]:
+    """Every run under `root`, by name."""
+    return [Run(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
+
+
+def runs(root: str | Path = DEFAULT_ROOT) -> pd.DataFrame:
+    """One row per run: id, state, step, the last step's main metrics, and every config field as a dotted column."""
+    return pd.DataFrame([_summary(run) for run in list_runs(root)])
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    status, metrics = run.status, run.metrics
+    row = {"id": run.id, "state": status["state"], "step": status["step"], "steps": status["steps"]}
+    for name in ("entropy/mean", "reward/mean"):
+        row[name] = metrics[name].iloc[-1] if name in metrics and len(metrics) else None
+    return {**row, **_flat(run.config.model_dump(mode="json")), "path": str(run.path)}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out

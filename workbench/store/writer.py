@@ -1,0 +1,129 @@
+"""Writes a run folder. One process at a time holds it; whatever is killed mid-way, the folder stays readable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+import threading
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from workbench.config import RunConfig
+from workbench.store.files import PARTIAL, append_line, read_lines, remove, write_atomic, write_json, write_text
+from workbench.store.layout import Layout, numbered
+from workbench.store.provenance import provenance
+from workbench.tables import Rollouts, Table
+
+HEARTBEAT = 5.0
+"""Seconds between heartbeats."""
+
+
+class RunLocked(RuntimeError):
+    """Another process is training this run."""
+
+
+class RunWriter:
+    """Use as a context manager: takes the run's lock on entry, releases it on exit (a killed process releases it too).
+
+    Raises `RunLocked` if another process holds the run.
+    """
+
+    def __init__(self, config: RunConfig, root: Path):
+        self.config = config
+        self.layout = Layout(Path(root) / config.run_id)
+        self._lock = FileLock(self.layout.lock)
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> RunWriter:
+        self.layout.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            status = json.loads(self.layout.status.read_text()) if self.layout.status.exists() else {}
+            owner = f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
+            raise RunLocked(
+                f"run {self.config.run_id} is being trained by {owner}; wait for it, stop it, or change the config"
+            ) from None
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._stopped.set()
+        self._lock.release()
+
+    def _beat(self) -> None:
+        """Touch status.json while the run is held: a long step is not a dead one."""
+        while not self._stopped.wait(HEARTBEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self.layout.status)
+
+    def begin(self) -> None:
+        """Write what identifies the run, once."""
+        if not self.layout.config.exists():
+            write_json(self.layout.provenance, provenance(self.config))
+            write_text(self.layout.config, self.config.to_yaml())
+
+    def status(self, state: str, step: int, reason: str | None = None) -> None:
+        """state: running, finished, interrupted or failed. The file's modification time is the heartbeat."""
+        content = {
+            "state": state,
+            "step": step,
+            "steps": self.config.training.steps,
+            "pid": os.getpid(),
+            "process_started": psutil.Process().create_time(),
+            "host": socket.gethostname(),
+            "reason": reason,
+        }
+        write_json(self.layout.status, content)
+
+    def metrics(self, values: dict[str, float]) -> None:
+        append_line(self.layout.metrics, _json_line(values))
+
+    def timings(self, values: dict[str, float]) -> None:
+        append_line(self.layout.timings, _json_line(values))
+
+    def rollouts(self, step: int, rollouts: Rollouts, pieces: list[str]) -> None:
+        """Both tables of a step; `pieces[i]` is the text of token id i."""
+        tokens = rollouts.tokens
+        text = [pieces[i] for i in tokens.token.tolist()]
+        ordered = Table(**{"sequence": tokens.sequence, "position": tokens.position, "token": tokens.token, "piece": text})
+        ordered = ordered.with_columns(**{name: tokens[name] for name in tokens if name not in ordered})
+        # Tokens first: a reader takes a step as present when its sequences are.
+        write_table(self.layout.rollout(step, "tokens"), ordered)
+        write_table(self.layout.rollout(step, "sequences"), rollouts.sequences)
+
+    def evaluation(self, step: int, name: str, samples: Table) -> None:
+        write_table(self.layout.evaluation(step, name), samples)
+
+    def rewind(self, step: int) -> None:
+        """Forget everything after `step`, so that training continues from its checkpoint as if never interrupted."""
+        for path in (self.layout.metrics, self.layout.timings):
+            kept = [line for line in read_lines(path) if json.loads(line)["step"] <= step]
+            if path.exists():
+                write_text(path, "".join(line + "\n" for line in kept))
+        for folder in (self.layout.rollouts, self.layout.evals, self.layout.checkpoints):
+            for number, paths in numbered(folder).items():
+                for path in paths if number > step else ():
+                    remove(path)
+            for path in folder.glob(f"*{PARTIAL}") if folder.is_dir() else ():
+                remove(path)
+
+
+def write_table(path: Path, table: Table) -> None:
+    """A table as Parquet (zstd)."""
+    columns = {name: column.cpu().numpy() if isinstance(column, Tensor) else column for name, column in table.items()}
+    write_atomic(path, lambda partial: pq.write_table(pa.table(columns), partial, compression="zstd"))
+
+
+def _json_line(values: dict[str, float]) -> str:
+    """Strict JSON: NaN (nothing to average) becomes null."""
+    clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+    return json.dumps(clean, allow_nan=False)

@@ -1,0 +1,149 @@
+"""The two tables everything leans on: `sequences` (one row per response) and `tokens` (one row per response token).
+
+There is no padding: columns are 1-D tensors of equal length (or lists of strings), and the two tables share the key
+`tokens.sequence -> row of sequences`. Tokens are stored sequence by sequence, in order of position, so segment
+operations need only the lengths. Column names, here and on disk, are listed in `SEQUENCE_COLUMNS` and `TOKEN_COLUMNS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Column = Tensor | list[str]
+
+SEQUENCE_COLUMNS = {
+    "prompt": "int: index of the prompt in the rollout batch",
+    "group": "int: responses sharing a baseline have the same group",
+    "length": "int: response tokens, end mark included",
+    "reward": "float32: scalar reward",
+    "correct": "bool: the verifier's verdict",
+    "advantage": "float32: sequence advantage, before token-level shaping",
+    "temperature": "float32: sampling temperature",
+    "finished": "bool: ended by an end-of-sequence token (False: truncated)",
+    "prompt_text": "str: decoded prompt",
+    "text": "str: decoded response",
+}
+TOKEN_COLUMNS = {
+    "sequence": "int: row of `sequences`",
+    "position": "int: 0 is the first response token",
+    "token": "int: vocabulary id",
+    "piece": "str: decoded text of the token",
+    "rollout_logp": "float32, nats: log-prob under the distribution the sampler drew from",
+    "old_logp": "float32, nats: log-prob under the policy before this step's updates, at the sampling temperature",
+    "logp": "float32, nats: log-prob when the token was last trained on, before that update",
+    "ref_logp": "float32, nats: log-prob under the reference policy",
+    "entropy": "float32, nats: full-vocabulary entropy at the sampling temperature, before this step's updates",
+    "advantage": "float32: token advantage after shaping",
+}
+
+
+class Table(Mapping):
+    """Named columns of equal length. Reading: `table["reward"]` or `table.reward`; `with_columns` returns a new table.
+
+    Raises `ValueError` when a column is not 1-D or its length differs from the others.
+    """
+
+    def __init__(self, **columns: Column):
+        self._columns: dict[str, Column] = {}
+        for name, column in columns.items():
+            if isinstance(column, Tensor) and column.dim() != 1:
+                raise ValueError(f"column '{name}' must be 1-D, got shape {tuple(column.shape)}")
+            if self._columns and len(column) != len(self):
+                raise ValueError(f"column '{name}' has {len(column)} rows, the table has {len(self)}")
+            self._columns[name] = column
+
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values()), ()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __getattr__(self, name: str) -> Column:
+        try:
+            return self.__dict__["_columns"][name]
+        except KeyError:
+            raise AttributeError(f"no column '{name}'; the table has {sorted(self.__dict__['_columns'])}") from None
+
+    def with_columns(self, **columns: Column) -> Table:
+        return Table(**{**self._columns, **columns})
+
+    def select(self, rows: Tensor) -> Table:
+        """Rows by index (int64) or mask (bool), in the order given."""
+        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        picked = index.tolist() if any(isinstance(c, list) for c in self._columns.values()) else ()
+        return Table(
+            **{
+                name: [column[i] for i in picked] if isinstance(column, list) else column[index]
+                for name, column in self._columns.items()
+            }
+        )
+
+
+def token_index(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys of a token table from response lengths [S]: (`sequence` [N], `position` [N]), both int64."""
+    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    starts = lengths.cumsum(0) - lengths
+    return sequence, torch.arange(len(sequence), device=lengths.device) - starts[sequence]
+
+
+@dataclass
+class Rollouts:
+    """One rollout batch: prompt token ids and the two tables. S sequences, N response tokens.
+
+    `prompts[i]` holds the token ids (int64) of prompt i; `sequences.prompt` indexes into it.
+    """
+
+    prompts: list[Tensor]
+    sequences: Table
+    tokens: Table
+
+    def broadcast_to_tokens(self, values: Tensor) -> Tensor:
+        """Per-sequence values [S] -> per-token values [N]."""
+        return values[self.tokens.sequence]
+
+    def sum_by_sequence(self, values: Tensor) -> Tensor:
+        """Per-token values [N] -> per-sequence sums [S]."""
+        return _segment_sum(values, self.tokens.sequence, len(self.sequences))
+
+    def mean_by_sequence(self, values: Tensor) -> Tensor:
+        """Per-token values [N] -> per-sequence means [S]."""
+        return self.sum_by_sequence(values) / self.sequences.length
+
+    def group_mean(self, values: Tensor) -> Tensor:
+        """Per-sequence values [S] -> the mean of each sequence's group, per sequence [S]."""
+        group, size = self._groups(values)
+        return (_segment_sum(values, group, len(size)) / size)[group]
+
+    def group_std(self, values: Tensor) -> Tensor:
+        """Unbiased standard deviation (n − 1) of each sequence's group, per sequence [S]; 0 in a group of one."""
+        group, size = self._groups(values)
+        squared = (values - self.group_mean(values)).square()
+        variance = _segment_sum(squared, group, len(size)) / (size - 1).clamp(min=1)
+        return variance.sqrt()[group]
+
+    def select_sequences(self, rows: Tensor) -> Rollouts:
+        """The sequences at index `rows` (int64) or mask (bool), with their tokens; prompts are kept as they are."""
+        index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows
+        lengths = self.sequences.length
+        starts = lengths.cumsum(0) - lengths
+        sequence, position = token_index(lengths[index])
+        tokens = self.tokens.select(starts[index][sequence] + position).with_columns(sequence=sequence)
+        return Rollouts(self.prompts, self.sequences.select(index), tokens)
+
+    def _groups(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        group = self.sequences.group
+        return group, torch.bincount(group).to(values.dtype)
+
+
+def _segment_sum(values: Tensor, segment: Tensor, count: int) -> Tensor:
+    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add_(0, segment, values)

@@ -1,0 +1,45 @@
+"""From sampled tokens to advantages: decode, verify, reward, baseline, token shaping."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.methods import Composition
+from workbench.tables import Rollouts
+from workbench.tasks import Prompt, get_task
+
+
+def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
+    """Decode the responses and attach the verifier's word: `prompt_text, text, reward, correct` and the task's measures.
+
+    prompts[i] is the question of `rollouts.prompts[i]`.
+    """
+    lengths = rollouts.sequences.length.tolist()
+    ids = [part.tolist() for part in rollouts.tokens.token.cpu().split(lengths)]
+    texts = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+    asked = [prompts[i] for i in rollouts.sequences.prompt.tolist()]
+    verdicts = [get_task(prompt.task).verify(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
+    device = rollouts.tokens.token.device
+    measures = {name: _column([v.measures[name] for v in verdicts], device) for name in verdicts[0].measures}
+    sequences = rollouts.sequences.with_columns(
+        prompt_text=[prompt.text for prompt in asked],
+        text=texts,
+        reward=torch.tensor([v.reward for v in verdicts], dtype=torch.float32, device=device),
+        correct=torch.tensor([v.correct for v in verdicts], dtype=torch.bool, device=device),
+        **measures,
+    )
+    return Rollouts(rollouts.prompts, sequences, rollouts.tokens)
+
+
+def _column(values: list, device: torch.device) -> torch.Tensor | list[str]:
+    return [str(v) for v in values] if isinstance(values[0], str) else torch.tensor(values, device=device)
+
+
+def assign_advantages(rollouts: Rollouts, methods: Composition) -> Rollouts:
+    """Attach `reward` (after the methods' shaping), the sequences' `advantage` and the tokens' `advantage`."""
+    reward = methods.reward(rollouts, rollouts.sequences.reward)
+    rollouts = Rollouts(rollouts.prompts, rollouts.sequences.with_columns(reward=reward), rollouts.tokens)
+    sequences = rollouts.sequences.with_columns(advantage=methods.baseline(rollouts))
+    rollouts = Rollouts(rollouts.prompts, sequences, rollouts.tokens)
+    tokens = rollouts.tokens.with_columns(advantage=methods.advantage(rollouts))
+    return Rollouts(rollouts.prompts, sequences, tokens)

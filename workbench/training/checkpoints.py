@@ -1,0 +1,57 @@
+"""Checkpoints: a Hugging Face folder plus what an exact continuation needs. Safetensors and JSON only, no pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from workbench.store.files import remove, write_atomic
+from workbench.store.layout import Layout, numbered
+from workbench.training.trainer import Trainer
+
+WEIGHTS, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
+
+
+def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> None:
+    """Write checkpoints/<step>/ atomically and delete all but the newest `keep`.
+
+    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the methods' state and the number of
+    updates. Random streams, prompt order and learning rate are functions of the step, so there is no cursor to save.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        trainer.policy.save(folder)
+        save_file(trainer.optimiser.state_tensors(), folder / OPTIMISER)
+        state = {"step": step, "updates": trainer.optimiser.updates, "methods": trainer.methods.state_dict()}
+        (folder / STATE).write_text(json.dumps(state))
+
+    write_atomic(layout.checkpoint(step), write)
+    for paths in list(numbered(layout.checkpoints).values())[:-keep]:
+        remove(paths[0])
+
+
+def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
+    """Restore the newest checkpoint into `trainer`; returns its step, 0 if there is none.
+
+    Raises `ValueError` if a checkpoint does not fit the policy.
+    """
+    found = numbered(layout.checkpoints)
+    if not found:
+        return 0
+    step, (folder, *_) = list(found.items())[-1]
+    _load_weights(trainer.policy.model, load_file(folder / WEIGHTS), folder)
+    state = json.loads((folder / STATE).read_text())
+    trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
+    trainer.methods.load_state_dict(state["methods"])
+    return step
+
+
+def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    if unexpected or set(missing) - tied:
+        raise ValueError(f"checkpoint {folder} does not fit the policy (missing {missing}, unexpected {unexpected})")

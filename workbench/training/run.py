@@ -1,0 +1,153 @@
+"""A run from config to folder: begins, continues or finds it finished; checkpoints; says how it ended."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.config import RunConfig
+from workbench.store import DEFAULT_ROOT, Run, RunWriter
+from workbench.training.checkpoints import load_checkpoint, save_checkpoint
+from workbench.training.evaluation import evaluate
+from workbench.training.trainer import StepResult, Trainer
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The run was asked to stop and did so at a step boundary; training the same config continues it."""
+
+
+def train_run(config: RunConfig, root: str | Path = DEFAULT_ROOT, log: Callable[[str], None] = print) -> Path:
+    """Train `config` in this process and return its folder under `root`.
+
+    A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
+    SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
+    `RunLocked` if another process trains it, `OSError` if the disk is full, `FloatingPointError` if anything becomes
+    non-finite; the folder stays readable and continues once the cause is gone.
+    """
+    with RunWriter(config, Path(root)) as writer:
+        folder = writer.layout.root
+        if writer.layout.status.exists() and Run(folder).status["state"] == "finished":
+            log(f"run {config.run_id} is finished already: {folder}")
+            return folder
+        loop = _Loop(config, writer, log)
+        try:
+            loop.run()
+        except RunInterrupted as stop:
+            writer.status("interrupted", loop.step, str(stop))
+            raise
+        except OSError as error:
+            _fail(loop, f"disk full at step {loop.step + 1}" if error.errno == errno.ENOSPC else str(error))
+            raise
+        except Exception as error:
+            _fail(loop, f"{type(error).__name__}: {error}")
+            raise
+        writer.status("finished", loop.step)
+    return folder
+
+
+def _fail(loop: _Loop, reason: str) -> None:
+    """Say why on disk as far as the disk allows; the exception itself goes on either way."""
+    try:
+        loop.writer.status("failed", loop.step, reason)
+    except OSError:
+        loop.log(f"the run's status could not be written either; it failed because: {reason}")
+
+
+class _Loop:
+    """The steps of one `train_run` call; `step` is the last one completed."""
+
+    def __init__(self, config: RunConfig, writer: RunWriter, log: Callable[[str], None]):
+        self.config, self.writer, self.log = config, writer, log
+        self.step = 0
+
+    def run(self) -> None:
+        self.writer.begin()
+        self.writer.status("running", 0)
+        with _stop_requests() as requested:
+            self.trainer = Trainer(self.config)
+            self.pieces = _pieces(self.trainer.policy.tokenizer)
+            self.step = load_checkpoint(self.writer.layout, self.trainer)
+            self.writer.rewind(self.step)
+            self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}, {self.writer.layout.root}")
+            self._evaluate_if_due()
+            while self.step < self.config.training.steps:
+                self._next_step()
+                if requested:
+                    self._checkpoint()
+                    raise RunInterrupted(f"stopped by {requested[0]} after step {self.step}; train again to continue")
+
+    def _next_step(self) -> None:
+        step, storage = self.step + 1, self.config.storage
+        started = time.perf_counter()
+        result = self.trainer.step(step)
+        if step % storage.keep_rollouts_every == 0 or step in (1, self.config.training.steps):
+            self.writer.rollouts(step, result.rollouts, self.pieces)
+        self.writer.timings({"step": step, **result.timings, "time/step": time.perf_counter() - started})
+        self.writer.metrics(result.metrics)
+        self.step = step
+        self._evaluate_if_due()
+        if step % storage.checkpoint_every == 0 or step == self.config.training.steps:
+            self._checkpoint()
+        self.writer.status("running", step)
+        self.log(_line(result, step, self.config.training.steps, time.perf_counter() - started))
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.writer.layout, self.trainer, self.step, self.config.storage.keep_checkpoints)
+
+    def _evaluate_if_due(self) -> None:
+        evaluation, last = self.config.evaluation, self.config.training.steps
+        due = self.step in (0, last) or (evaluation.every and self.step % evaluation.every == 0)
+        for name in evaluation.sets if due else ():
+            if self.writer.layout.evaluation(self.step, name).exists():
+                continue
+            started = time.perf_counter()
+            samples = evaluate(
+                self.trainer.policy,
+                name,
+                evaluation.prompts,
+                evaluation.samples,
+                evaluation.temperature,
+                self.config.seed,
+                self.step,
+            )
+            self.writer.evaluation(self.step, name, samples)
+            correct = samples.correct.double().mean().item()
+            self.log(f"evaluated {name} after step {self.step}: pass@1 {correct:.3f} ({time.perf_counter() - started:.1f} s)")
+
+
+def _line(result: StepResult, step: int, steps: int, seconds: float) -> str:
+    m = result.metrics
+    return (
+        f"step {step:4d}/{steps}  entropy {m['entropy/mean']:.4f}  reward {m['reward/mean']:.3f}  "
+        f"length {m['length/mean']:.1f}  {seconds:.2f} s"
+    )
+
+
+def _pieces(tokenizer) -> list[str]:
+    """Text of every token id."""
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[str]]:
+    """Names of the stop signals received so far; empty means go on. A second signal acts at once."""
+    received: list[str] = []
+
+    def note(number: int, _frame) -> None:
+        signal.signal(number, previous[number])
+        received.append(signal.Signals(number).name)
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals go elsewhere
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
