@@ -108,7 +108,9 @@ class EvaluationConfig(Section):
 
 
 class StorageConfig(Section):
-    keep_rollouts_every: int = Field(5, ge=1, description="rollout steps whose full tables are kept (with first and last)")
+    keep_rollouts_every: int = Field(
+        5, ge=1, description="rollout steps whose full tables are kept (with first and last)"
+    )
     checkpoint_every: int = Field(10, ge=1, description="rollout steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept; older ones are deleted")
 
@@ -122,7 +124,8 @@ class RunConfig(Section):
     task: TaskConfig = Field(default_factory=TaskConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     methods: tuple[dict[str, Any], ...] = Field(
-        ("grpo",), description="methods in order: names, or {name: …, parameter: value}; see `python -m workbench methods`"
+        ("grpo",),
+        description="methods in order: names, or {name: …, parameter: value}; see `python -m workbench methods`",
     )
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
@@ -148,7 +151,7 @@ class RunConfig(Section):
         updates = training.steps * training.updates_per_rollout
         if self.optimiser.warmup_updates > updates:
             raise ValueError(
-                f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates} updates; lower it"
+                f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates}; lower it"
             )
         for method in self.build_methods():
             method.check(self)

@@ -5,11 +5,11 @@ returned (plain composition). Hooks see the two tables, never the model. Three r
 
 - `keep`, `advantage`, `clip` and `weight` are called on whole batches (the rollout batch, or the optimiser mini-batch),
   never on a micro-batch, and return constants: nothing is differentiated through them.
-- `surrogate` and `regulariser` are element-wise in the tokens and differentiable in `logp` and `entropy`; they may be
-  called on any part of the mini-batch.
+- `surrogate` and `regulariser` are element-wise in the tokens and differentiable in `logp` and `entropy`; they are
+  called on parts of the mini-batch.
 - A statistic over tokens or sequences goes through `workbench.methods.statistics`, which spans all devices.
 
-`tokens` always carries `advantage`, `old_logp`, `rollout_logp` and `entropy` (of the policy before this step's updates).
+`tokens` always carries `advantage`, `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates).
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -34,6 +33,6 @@ class Grpo(Method):
     def baseline(self, rollouts: Rollouts) -> Tensor:
         reward = rollouts.sequences.reward
         centred = reward - rollouts.group_mean(reward)
-        # A group of equal rewards has a spread of rounding size; without this, ε alone decides its advantages.
-        flat = rollouts.group_std(reward) <= torch.finfo(reward.dtype).eps * reward.abs()
-        return torch.where(flat, torch.zeros_like(centred), centred / (rollouts.group_std(reward) + self.epsilon))
+        normalised = centred / (rollouts.group_std(reward) + self.epsilon)
+        # Rounding of the mean would otherwise give a group of equal rewards advantages of its own, blown up by 1/ε.
+        return normalised.masked_fill(rollouts.group_is_constant(reward), 0.0)

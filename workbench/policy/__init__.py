@@ -1,1 +1,1 @@
-"""A causal LM as a policy: loading, packed forward, and the fused head that gives log-prob and exact entropy per token."""
+"""A causal LM as a policy: loading, packed forward, and the head that gives log-prob and exact entropy per token."""

@@ -36,7 +36,7 @@ def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """softmax(q·kᵀ·scaling + mask)·v with grouped heads: query [B, H, Q, D], key/value [B, Hkv, K, D] -> [B, H, Q, D]."""
+    """softmax(q·kᵀ·scaling + mask)·v, grouped heads: query [B, H, Q, D], key/value [B, Hkv, K, D] -> [B, H, Q, D]."""
     heads, kv_heads = query.shape[1], key.shape[1]
     if query.is_cuda or key.shape[2] >= SHORT_CONTEXT:
         return torch.nn.functional.scaled_dot_product_attention(
@@ -45,8 +45,11 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
     if heads != kv_heads:
         key = key.repeat_interleave(heads // kv_heads, dim=1)
         value = value.repeat_interleave(heads // kv_heads, dim=1)
-    scores = torch.matmul(query * scaling, key.transpose(-1, -2)) + mask
-    return torch.matmul(scores.softmax(-1), value)
+    shape = (query.shape[0], heads, query.shape[2], key.shape[2])
+    mask = mask.expand(shape[0] * heads, *shape[2:]) if mask.dim() <= 2 else mask.expand(shape).flatten(0, 1)
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1), value).unflatten(0, (-1, heads))
 
 
 class _MoveRows(torch.autograd.Function):
@@ -59,7 +62,7 @@ class _MoveRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        index, inverse = ctx.saved_tensors
+        _, inverse = ctx.saved_tensors
         return _gather_or_zero(grad, inverse), None, None
 
 
@@ -73,9 +76,9 @@ def _gather_or_zero(rows: Tensor, index: Tensor) -> Tensor:
 class _Segments:
     """Maps between rows packed end to end and a [count, longest] grid, padded on the right."""
 
-    def __init__(self, lengths: Tensor, first_row: int):
+    def __init__(self, lengths: Tensor):
         self.count, self.longest = len(lengths), int(lengths.max())
-        self.first_row, self.rows = first_row, int(lengths.sum())
+        self.rows = int(lengths.sum())
         self.dense = self.rows == self.count * self.longest
         if self.dense:
             return
@@ -86,8 +89,7 @@ class _Segments:
         self.to_rows = inside.flatten().nonzero().squeeze(1)
 
     def grid(self, rows: Tensor) -> Tensor:
-        """[T, C] -> [count, longest, C]"""
-        rows = rows[self.first_row : self.first_row + self.rows]
+        """[rows, C] -> [count, longest, C]"""
         if not self.dense:
             rows = _MoveRows.apply(rows, self.to_grid, self.to_rows)
         return rows.view(self.count, self.longest, -1)
@@ -102,10 +104,9 @@ class PackedAttention:
     """Attention context of a `PackedBatch`: prompts are causal; a response sees its prompt and its own past."""
 
     def __init__(self, batch: PackedBatch, dtype: torch.dtype = torch.float32):
-        prompt_rows = int(batch.prompt_lengths.sum())
-        self.prompts = _Segments(batch.prompt_lengths, first_row=0)
+        self.prompts = _Segments(batch.prompt_lengths)
         has_rows = int(batch.response_lengths.sum()) > 0
-        self.responses = _Segments(batch.response_lengths, first_row=prompt_rows) if has_rows else None
+        self.responses = _Segments(batch.response_lengths) if has_rows else None
         self.prompt_of = batch.prompt_of
         device = batch.input_ids.device
         self.prompt_mask = additive_mask(_causal(self.prompts.longest, device), dtype)
@@ -123,22 +124,24 @@ class PackedAttention:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """query [1, H, T, D], key/value [1, Hkv, T, D] -> [1, T, H, D]"""
-        head_dim = query.shape[-1]
-        q, k, v = (x.transpose(1, 2).reshape(x.shape[2], -1) for x in (query, key, value))
+        rows = [x.transpose(1, 2).reshape(x.shape[2], -1) for x in (query, key, value)]
+        sizes = [self.prompts.rows, rows[0].shape[0] - self.prompts.rows]
+        prompt_rows, response_rows = zip(*(x.split(sizes) for x in rows), strict=True)
 
-        def heads(grid: Tensor) -> Tensor:
-            return grid.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+        def heads(segments: _Segments, packed: Tensor) -> Tensor:
+            return segments.grid(packed).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2)
 
-        def attention(q, k, v, mask) -> Tensor:
-            return masked_attention(heads(q), heads(k), heads(v), mask, scaling).transpose(1, 2).flatten(2)
+        def packed(segments: _Segments, out: Tensor) -> Tensor:
+            return segments.packed(out.transpose(1, 2).flatten(2))
 
-        prompt_k, prompt_v = self.prompts.grid(k), self.prompts.grid(v)
-        out = [self.prompts.packed(attention(self.prompts.grid(q), prompt_k, prompt_v, self.prompt_mask))]
+        q, k, v = (heads(self.prompts, x) for x in prompt_rows)
+        out = [packed(self.prompts, masked_attention(q, k, v, self.prompt_mask, scaling))]
         if self.responses is not None:
-            full_k = torch.cat([prompt_k[self.prompt_of], self.responses.grid(k)], 1)
-            full_v = torch.cat([prompt_v[self.prompt_of], self.responses.grid(v)], 1)
-            out.append(self.responses.packed(attention(self.responses.grid(q), full_k, full_v, self.response_mask)))
-        return torch.cat(out).unflatten(-1, (-1, head_dim)).unsqueeze(0)
+            own_q, own_k, own_v = (heads(self.responses, x) for x in response_rows)
+            seen_k = torch.cat([k.index_select(0, self.prompt_of), own_k], 2)
+            seen_v = torch.cat([v.index_select(0, self.prompt_of), own_v], 2)
+            out.append(packed(self.responses, masked_attention(own_q, seen_k, seen_v, self.response_mask, scaling)))
+        return torch.cat(out).unflatten(-1, (-1, query.shape[-1])).unsqueeze(0)
 
 
 def _causal(length: int, device: torch.device) -> Tensor:

@@ -63,7 +63,9 @@ class _FusedHead(torch.autograd.Function):
         ctx.chunk = chunk
         wide = torch.promote_types(hidden.dtype, torch.float32)
         logp, entropy = torch.empty(2, len(target), dtype=wide, device=hidden.device)
-        sum_p2, sum_p2_logp = torch.empty(2, len(target), dtype=wide, device=hidden.device) if with_sums else (None, None)
+        sum_p2, sum_p2_logp = (
+            torch.empty(2, len(target), dtype=wide, device=hidden.device) if with_sums else (None, None)
+        )
         for rows in _chunks(len(target), chunk):
             logits = _logits(hidden[rows], weight, bias, temperature[rows])
             probs, shifted, log_norm, entropy[rows] = distribution(logits)
@@ -83,7 +85,7 @@ class _FusedHead(torch.autograd.Function):
         for rows in _chunks(len(target), ctx.chunk):
             logits = _logits(hidden[rows], weight, bias, temperature[rows])
             probs, shifted, log_norm, entropy = distribution(logits)
-            # d logp / d z_v = [v = target] − p_v  and  d H / d z_v = −p_v (log p_v + H), with log p_v = shifted − log_norm
+            # ∂logp/∂z_v = [v = target] − p_v and ∂H/∂z_v = −p_v (log p_v + H), with log p_v = shifted − log_norm
             factor = shifted.add_((entropy - log_norm).unsqueeze(1)).mul_(-grad_entropy[rows].unsqueeze(1))
             grad = probs.mul_(factor.sub_(grad_logp[rows].unsqueeze(1)))
             grad.scatter_add_(1, target[rows].unsqueeze(1), grad_logp[rows].unsqueeze(1))
@@ -108,8 +110,8 @@ def fused_head(
 ) -> TokenStatistics:
     """Log-prob of `target` and exact entropy of softmax((hidden·weightᵀ + bias) / temperature).
 
-    hidden [N, D]; weight [V, D]; target [N] int64; temperature [N] > 0; bias [V] or None. The arithmetic is fp32 whatever
-    the inputs (fp64 if they are fp64). Differentiable in hidden, weight and bias through `logp` and `entropy`.
+    hidden [N, D]; weight [V, D]; target [N] int64; temperature [N] > 0; bias [V] or None. The arithmetic is fp32
+    whatever the inputs (fp64 if they are fp64). Differentiable in hidden, weight and bias through `logp` and `entropy`.
     """
     chunk = max(1, chunk_elements // weight.shape[0])
     with torch.autocast(hidden.device.type, enabled=False):

@@ -41,11 +41,9 @@ class Policy:
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
         """Last hidden states [B, T, D] of input_ids [B, T]; `context` decides what attends to what."""
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision == torch.bfloat16):
             decoder = self.model.get_decoder()
-            output = decoder(
-                input_ids=input_ids, position_ids=position_ids, use_cache=False, attention_context=context
-            )
+            output = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, attention_context=context)
         return output.last_hidden_state
 
     def head(self, hidden: Tensor, target: Tensor, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
@@ -89,7 +87,7 @@ def load_policy(name: str = BUNDLED, device: str = "cpu", precision: str = "floa
         )
     except OSError as error:
         raise ValueError(
-            f"policy.model '{name}' could not be loaded: give 'bundled', a folder with safetensors weights, or a hub id "
+            f"policy.model '{name}' could not be loaded: give 'bundled', a folder with safetensors, or a hub id "
             f"that can be reached ({str(error).splitlines()[0]})"
         ) from error
     policy = Policy(model.to(device), tokenizer, precision)
@@ -114,7 +112,8 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
 
 def _refuse_sliding_window(model: PreTrainedModel, name: str) -> None:
     config = model.config.get_text_config()
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+    kinds = getattr(config, "layer_types", None)
+    if "sliding_attention" in (kinds or ()) or (kinds is None and getattr(config, "sliding_window", None)):
         raise ValueError(f"policy.model '{name}' uses sliding-window attention, which is not supported yet")
 
 

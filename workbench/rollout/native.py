@@ -16,7 +16,7 @@ from workbench.rollout.streams import Stream, UniformBlocks
 from workbench.tables import Rollouts, Table, token_index
 
 COMPACT_BELOW = 0.8
-"""Finished sequences leave the batch when fewer than this share is still going: copying the cache costs a decode step."""
+"""Finished sequences leave the batch when fewer than this share goes on: copying the cache costs a decode step."""
 
 
 class NativeEngine:
@@ -86,7 +86,8 @@ class _PrefillAttention(PackedAttention):
         self.cache = cache
 
     def attend(self, layer, query, key, value, scaling):
-        grids = (self.prompts.grid(x.transpose(1, 2).reshape(x.shape[2], -1)) for x in (key, value))
+        rows = (x.transpose(1, 2).reshape(x.shape[2], -1) for x in (key, value))
+        grids = (self.prompts.grid(x) for x in rows)
         self.cache.store_prompts(layer, *(grid.unflatten(-1, (-1, query.shape[-1])) for grid in grids))
         return super().attend(layer, query, key, value, scaling)
 

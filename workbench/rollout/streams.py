@@ -1,4 +1,4 @@
-"""Random streams that belong to a sample, not to a process: the same (seed, step, prompt, sample) always draws the same.
+"""Random streams that belong to a sample, not to a process: one (seed, step, prompt, sample) always draws the same.
 
 Batch composition, order and earlier draws play no part, so a resumed or re-batched run samples what it would have.
 """

@@ -1,4 +1,4 @@
-"""Splitting a rollout batch: into mini-batches (one optimiser update each) and those into micro-batches (one forward)."""
+"""Splitting a rollout batch: into mini-batches (one optimiser update each), those into micro-batches (one forward)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workbench.tables import Rollouts
 
 
 def mini_batches(rollouts: Rollouts, count: int, seed: int, step: int) -> list[Tensor]:
-    """Rows of sequences per update: the prompts, shuffled by (seed, step), in `count` equal parts; groups stay whole."""
+    """Rows of sequences per update: prompts, shuffled by (seed, step), in `count` equal parts; groups stay whole."""
     prompts = len(rollouts.prompts)
     order = np.random.default_rng([seed, step, prompts]).permutation(prompts)
     part_of = np.empty(prompts, dtype=np.int64)

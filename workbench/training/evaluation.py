@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from workbench.policy.model import Policy
@@ -51,6 +53,6 @@ def _samples(rollouts, first_prompt: int, samples: int) -> Table:
 def _concatenate(tables: list[Table]) -> Table:
     def joined(name: str):
         columns = [table[name] for table in tables]
-        return sum(columns, []) if isinstance(columns[0], list) else torch.cat(columns)
+        return list(chain(*columns)) if isinstance(columns[0], list) else torch.cat(columns)
 
     return Table(**{name: joined(name) for name in tables[0]})

@@ -17,7 +17,7 @@ from workbench.tables import Rollouts, Table
 
 
 def ppo_clip(tokens: Table, logp: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """−min(r·A, clip(r, 1 − ε_low, 1 + ε_high)·A) per token [n], with r = exp(logp − old_logp) (arXiv 1707.06347 eq. 7).
+    """−min(r·A, clip(r, 1 − ε_low, 1 + ε_high)·A) per token [n], r = exp(logp − old_logp) (arXiv 1707.06347 eq. 7).
 
     Differentiable in `logp`; the gradient is zero where the clipped term is the smaller one.
     """
@@ -27,7 +27,7 @@ def ppo_clip(tokens: Table, logp: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def kl_k3(logp: Tensor, ref_logp: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(π‖π_ref) per token, e^d − d − 1 with d = ref_logp − logp: unbiased, never negative."""
+    """Schulman's k3 estimate of KL(π‖π_ref) per token, e^d − d − 1, d = ref_logp − logp: unbiased, never negative."""
     d = ref_logp - logp
     return d.exp() - d - 1
 

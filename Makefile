@@ -1,0 +1,52 @@
+# The commands a newcomer needs. Everything happens in .venv; `make` in a fresh clone sets it up first.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TORCH := $(shell grep '^torch==' requirements.txt)
+# Where PyTorch publishes its CPU builds; used on Linux without an NVIDIA GPU, where the default build brings gigabytes
+# of CUDA libraries. If it cannot be reached, pip takes what its own configuration offers.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-browser lint lab bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(READY)  ## create .venv with everything in requirements.txt
+
+$(READY): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); set PYTHON=… to another Python ≥ 3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	    echo "no NVIDIA GPU here: looking for PyTorch's CPU build"; \
+	    $(BIN)/pip install -q --retries 0 --timeout 15 --extra-index-url $(TORCH_CPU_INDEX) '$(TORCH)+cpu' \
+	        || echo "not found; taking the default build"; \
+	fi
+	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+quickstart: setup  ## GRPO on the bundled policy, measured, as one interactive report (minutes on two cores)
+	$(BIN)/python -m workbench quickstart
+
+lab: setup  ## JupyterLab on the notebooks
+	$(BIN)/python -m workbench lab
+
+test: setup lint  ## all tests; browser tests are skipped where there is no Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+
+test-browser: setup  ## only the tests that drive headless Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser
+
+lint: setup  ## ruff: style and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: setup  ## milliseconds of a rollout step: sampling, scoring, update, and the share of matmul peak
+	$(BIN)/python tests/benchmarks/rollout_step.py
+
+clean:  ## delete .venv (outputs stay)
+	rm -rf $(VENV)

@@ -1,0 +1,9 @@
+"""One thread per test process (pytest-xdist runs one process per core), so results do not depend on the machine."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+torch.set_num_threads(1)

@@ -1,0 +1,115 @@
+"""The native sampler against exact probabilities and against the packed forward."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from tests.tiny import own_logps, tiny_policy
+from workbench.policy.packing import pack
+from workbench.rollout import NativeEngine, Stream
+from workbench.rollout.native import draw
+
+STREAM = Stream(0, 1)
+PROMPTS = [torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6, 7, 8, 9])]
+
+
+def generate(policy, prompts=PROMPTS, samples=4, temperature=1.0, max_new_tokens=9, stream=STREAM):
+    heat = torch.full((len(prompts),), float(temperature))
+    return NativeEngine(policy).generate(prompts, samples, heat, max_new_tokens, stream)
+
+
+def exact_probabilities(policy, prompt, length):
+    """Every response of at most `length` tokens (ended by the end token or cut) with its exact probability."""
+    vocab, end = policy.model.config.vocab_size, policy.eos_ids[0]
+    table = {}
+    for n in range(1, length + 1):
+        for response in itertools.product(range(vocab), repeat=n):
+            if end in response[:-1] or (n < length and response[-1] != end):
+                continue
+            with torch.no_grad():
+                logp, _ = own_logps(policy.model, prompt, torch.tensor(response))
+            table[response] = logp.sum().exp().item()
+    return table
+
+
+def test_samples_follow_the_exact_distribution():
+    policy = tiny_policy(vocab=5, spread=2.0)
+    exact = exact_probabilities(policy, PROMPTS[0], 3)
+    assert sum(exact.values()) == pytest.approx(1.0, abs=1e-5)
+    n = 20_000
+    drawn = generate(policy, [PROMPTS[0]], samples=n, max_new_tokens=3)
+    counts = dict.fromkeys(exact, 0)
+    for part in drawn.tokens.token.split(drawn.sequences.length.tolist()):
+        counts[tuple(part.tolist())] += 1
+    expected = np.array([exact[r] * n for r in exact])
+    observed = np.array([counts[r] for r in exact])
+    common = expected >= 5
+    assert common.sum() > 20
+    rest = observed[~common].sum(), expected[~common].sum()
+    observed, expected = observed[common], expected[common]
+    if rest[1] >= 5:
+        observed, expected = np.append(observed, rest[0]), np.append(expected, rest[1])
+    assert chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampled_log_probs_are_those_of_the_forward(temperature):
+    policy = tiny_policy()
+    r = generate(policy, temperature=temperature, samples=8, max_new_tokens=12)
+    assert len(set(r.sequences.length.tolist())) > 2, "responses of several lengths, so that some leave the batch early"
+    with torch.no_grad():
+        again = policy.token_statistics(pack(r), r.broadcast_to_tokens(r.sequences.temperature))
+    torch.testing.assert_close(r.tokens.rollout_logp, again.logp, atol=1e-5, rtol=0)
+    torch.testing.assert_close(r.tokens.entropy, again.entropy, atol=1e-5, rtol=0)
+
+
+def test_a_prompts_samples_do_not_depend_on_its_company():
+    policy = tiny_policy()
+    together = generate(policy)
+    for place, prompt in enumerate(PROMPTS):
+        alone = generate(policy, [prompt], stream=Stream(0, 1, first_prompt=place))
+        mine = together.select_sequences(together.sequences.prompt == place)
+        assert mine.tokens.token.tolist() == alone.tokens.token.tolist()
+
+
+def test_streams_differ_by_seed_step_purpose_and_sample():
+    policy = tiny_policy()
+    streams = [Stream(0, 1), Stream(1, 1), Stream(0, 2), Stream(0, 1, "evaluate/reduce")]
+    drawn = [generate(policy, stream=stream).tokens.token.tolist() for stream in streams]
+    assert len({tuple(tokens) for tokens in drawn}) == len(streams)
+    assert drawn[0] == generate(policy, stream=Stream(0, 1)).tokens.token.tolist()
+    first = generate(policy, [PROMPTS[0]], samples=16)
+    assert len({tuple(p.tolist()) for p in first.tokens.token.split(first.sequences.length.tolist())}) > 1
+
+
+def test_ends_and_cuts_are_told_apart():
+    r = generate(tiny_policy(), samples=32, max_new_tokens=4)
+    last = r.tokens.token[r.sequences.length.cumsum(0) - 1]
+    assert torch.equal(r.sequences.finished, last == 12)
+    assert (r.sequences.length[~r.sequences.finished] == 4).all()
+    assert 0 < r.sequences.finished.sum() < len(r.sequences)
+
+
+def test_each_prompt_has_its_own_temperature():
+    policy, prompts = tiny_policy(), [PROMPTS[0], PROMPTS[0]]
+    r = NativeEngine(policy).generate(prompts, 64, torch.tensor([0.05, 3.0]), 5, Stream(0, 1))
+    entropy = r.mean_by_sequence(r.tokens.entropy)
+    assert entropy[:64].max() < 0.3 < 1.5 < entropy[64:].min()
+
+
+def test_broken_logits_raise_and_name_the_sample():
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight[3] = float("nan")
+    with pytest.raises(FloatingPointError, match="prompt 0, sample 0, position 0"):
+        generate(policy)
+
+
+def test_draw_reaches_the_first_and_last_token():
+    logits = torch.zeros(2, 4)
+    drawn = draw(logits, np.array([0.0, np.nextafter(1.0, 0.0)]))
+    assert drawn.token.tolist() == [0, 3]
+    torch.testing.assert_close(drawn.entropy, torch.full((2,), 4.0).log())

@@ -1,0 +1,160 @@
+"""The objective, its denominators and its micro-batching against a naive loop over tokens."""
+
+import math
+
+import pytest
+import torch
+
+from tests.tiny import own_logps, tiny_policy
+from workbench.config import make_config
+from workbench.methods import Composition
+from workbench.rollout import NativeEngine, Stream
+from workbench.tables import Rollouts
+from workbench.training.batching import micro_batches, mini_batches
+from workbench.training.objective import kl_k3, token_share
+from workbench.training.trainer import Trainer
+
+PROMPTS = [torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6, 7, 8, 9]), torch.tensor([2, 2])]
+
+
+def config(**overrides):
+    base = {"rollout.prompts": 4, "rollout.samples": 4, "training.updates_per_rollout": 1, "evaluation.sets": []}
+    return make_config({}, base | overrides)
+
+
+def rollouts_of(policy, off_policy=0.5, seed=0):
+    """Rollouts with made-up advantages and an old policy `off_policy` nats away, so that clipping acts."""
+    r = NativeEngine(policy).generate(PROMPTS, 4, torch.ones(4), 9, Stream(seed, 1))
+    g = torch.Generator().manual_seed(seed)
+    advantage = torch.randn(16, generator=g)
+    noise = off_policy * torch.randn(len(r.tokens), generator=g)
+    tokens = r.tokens.with_columns(
+        advantage=r.broadcast_to_tokens(advantage),
+        old_logp=r.tokens.rollout_logp + noise,
+        ref_logp=r.tokens.rollout_logp + noise.flip(0),
+    )
+    return Rollouts(r.prompts, r.sequences.with_columns(advantage=advantage, reward=advantage), tokens)
+
+
+def trainer_for(policy, cfg):
+    trainer = Trainer.__new__(Trainer)
+    trainer.config, trainer.policy, trainer.max_new_tokens = cfg, policy, 9
+    trainer.methods = Composition(cfg.build_methods())
+    return trainer
+
+
+def naive_loss(policy, r, cfg):
+    """The formula of the design, token by token, in Python floats where it can be."""
+    o, total = cfg.objective, 0.0
+    lengths = r.sequences.length.tolist()
+    parts = {k: r.tokens[k].split(lengths) for k in ("token", "old_logp", "ref_logp", "advantage")}
+    for s, length in enumerate(lengths):
+        prompt = r.prompts[int(r.sequences.prompt[s])]
+        logp, _ = own_logps(policy.model, prompt, parts["token"][s])
+        for t in range(length):
+            advantage = float(parts["advantage"][s][t])
+            ratio = (logp[t] - float(parts["old_logp"][s][t])).exp()
+            unclipped = ratio * advantage
+            clipped = min(max(ratio, 1 - o.clip_low), 1 + o.clip_high) * advantage
+            loss = -(unclipped if unclipped < clipped else clipped)
+            d = float(parts["ref_logp"][s][t]) - logp[t]
+            loss = loss + o.kl_coefficient * (d.exp() - d - 1)
+            divisor = {"tokens": sum(lengths), "sequences": len(lengths) * length, "constant": len(lengths) * 9}
+            total = total + loss / divisor[o.denominator]
+    return total
+
+
+@pytest.mark.parametrize("denominator", ["tokens", "sequences", "constant"])
+@pytest.mark.parametrize("bounds", [(0.2, 0.2), (0.1, 0.4), (1.0, math.inf)])
+def test_loss_and_gradient_equal_a_naive_loop(denominator, bounds):
+    policy = tiny_policy()
+    cfg = config(**{"objective.denominator": denominator, "objective.clip_low": bounds[0],
+                    "objective.clip_high": bounds[1], "objective.kl_coefficient": 0.1})  # fmt: skip
+    r, trainer = rollouts_of(policy), trainer_for(policy, cfg)
+    logp, loss = trainer._backward(prepared(r, trainer))
+    mine = [p.grad.clone() for p in policy.parameters]
+    policy.model.zero_grad()
+    oracle = naive_loss(policy, r, cfg)
+    oracle.backward()
+    assert loss == pytest.approx(oracle.item(), abs=1e-6)
+    for got, parameter in zip(mine, policy.parameters, strict=True):
+        assert (got - parameter.grad).norm() <= 1e-4 * parameter.grad.norm() + 1e-8
+    ratio = (logp - r.tokens.old_logp).exp()
+    if bounds == (0.2, 0.2):
+        for sign, outside in ((1, ratio > 1.2), (-1, ratio < 0.8)):
+            assert (outside & (r.tokens.advantage * sign > 0)).any(), "the case must exercise clipping"
+
+
+def prepared(r, trainer):
+    from workbench.training.objective import prepare
+
+    return prepare(r, trainer.methods, trainer.config.objective)
+
+
+def test_micro_batches_change_neither_loss_nor_gradient():
+    policy = tiny_policy()
+    results = []
+    for budget in (10**6, 64):
+        trainer = trainer_for(policy, config(**{"training.micro_batch_tokens": budget}))
+        _, loss = trainer._backward(prepared(rollouts_of(policy), trainer))
+        results.append((loss, [p.grad.clone() for p in policy.parameters]))
+        policy.model.zero_grad()
+    assert len(micro_batches(rollouts_of(policy).sequences.length, 64)) > 1
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    for one, many in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-7)
+
+
+def test_on_policy_gradient_is_reinforce_and_the_ratio_is_one():
+    policy = tiny_policy()
+    r = rollouts_of(policy, off_policy=0.0)
+    trainer = trainer_for(policy, config())
+    logp, _ = trainer._backward(prepared(r, trainer))
+    torch.testing.assert_close((logp - r.tokens.old_logp).exp(), torch.ones_like(logp), atol=1e-5, rtol=0)
+    mine = [p.grad.clone() for p in policy.parameters]
+    policy.model.zero_grad()
+    parts = r.tokens.token.split(r.sequences.length.tolist())
+    pairs = zip(r.sequences.prompt.tolist(), parts, r.sequences.advantage, strict=True)
+    reinforce = -sum(a * own_logps(policy.model, r.prompts[p], y)[0].sum() for p, y, a in pairs) / len(r.tokens)
+    reinforce.backward()
+    for got, parameter in zip(mine, policy.parameters, strict=True):
+        assert (got - parameter.grad).norm() <= 1e-4 * parameter.grad.norm() + 1e-8
+
+
+def test_shares_sum_to_what_each_denominator_means():
+    r = rollouts_of(tiny_policy())
+    assert token_share(r, "tokens", 9).sum().item() == pytest.approx(1)
+    by_sequence = r.sum_by_sequence(token_share(r, "sequences", 9))
+    torch.testing.assert_close(by_sequence, torch.full((16,), 1 / 16))
+    assert token_share(r, "constant", 9).sum().item() == pytest.approx(len(r.tokens) / (16 * 9))
+
+
+def test_mini_batches_partition_the_prompts_and_keep_groups_whole():
+    r = rollouts_of(tiny_policy())
+    parts = mini_batches(r, 2, seed=3, step=5)
+    assert sorted(torch.cat(parts).tolist()) == list(range(16))
+    groups = [set(r.sequences.group[part].tolist()) for part in parts]
+    assert not groups[0] & groups[1]
+    assert [len(g) for g in groups] == [2, 2]
+    assert any(not torch.equal(a, b) for a, b in zip(parts, mini_batches(r, 2, seed=3, step=6), strict=True)), (
+        "the split changes with the step"
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 7, 20, 1000])
+def test_micro_batches_respect_the_budget_and_the_order(budget):
+    lengths = torch.tensor([5, 3, 9, 1, 1, 7, 2, 2])
+    parts = micro_batches(lengths, budget)
+    assert torch.cat(parts).tolist() == list(range(8))
+    assert len(parts) <= max(1, -(-int(lengths.sum()) // budget))
+    for part in parts:
+        assert lengths[part].sum() <= budget + lengths[part].max()
+
+
+def test_k3_is_an_unbiased_and_non_negative_estimate_of_the_kl():
+    logits, other = torch.randn(2, 9, dtype=torch.float64)
+    logp, ref = logits.log_softmax(-1), other.log_softmax(-1)
+    k3 = kl_k3(logp, ref)
+    assert (k3 >= 0).all()
+    exact = (logp.exp() * (logp - ref)).sum()
+    torch.testing.assert_close((logp.exp() * k3).sum(), exact)

@@ -1,0 +1,73 @@
+"""One rollout step on the bundled policy."""
+
+import pytest
+import torch
+
+import workbench as wb
+from workbench.training.trainer import Trainer
+
+
+def trainer(**overrides):
+    return Trainer(wb.preset("smoke", {"rollout.samples": 8} | overrides))
+
+
+def test_the_first_update_is_on_policy_and_later_ones_are_not():
+    one = trainer(**{"training.updates_per_rollout": 1}).step(1)
+    ratio = (one.rollouts.tokens.logp - one.rollouts.tokens.old_logp).exp()
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-5, rtol=0)
+    assert one.metrics["clip/low_fraction"] == one.metrics["clip/high_fraction"] == 0
+    four = trainer(**{"training.updates_per_rollout": 4, "optimiser.learning_rate": 1e-2}).step(1)
+    assert four.metrics["kl/old"] > 1e-4
+    assert four.metrics["update/count"] == 4
+
+
+def test_a_scoring_pass_gives_the_samplers_log_probs():
+    by_sampler, by_trainer = (
+        trainer(**{"training.old_logp": who}).step(1).rollouts.tokens for who in ("rollout", "trainer")
+    )
+    torch.testing.assert_close(by_sampler.old_logp, by_trainer.old_logp, atol=1e-5, rtol=0)
+    torch.testing.assert_close(by_sampler.entropy, by_trainer.entropy, atol=1e-5, rtol=0)
+
+
+def test_entropy_agrees_with_the_surprise_of_the_samples():
+    """−E[log π] over samples estimates the exact entropy: within four standard errors, or sampler and head disagree."""
+    tokens = trainer(**{"rollout.prompts": 32, "rollout.samples": 16}).step(1).rollouts.tokens
+    excess = -tokens.rollout_logp - tokens.entropy
+    assert abs(excess.mean()) < 4 * excess.std() / len(excess) ** 0.5
+
+
+def test_an_epoch_visits_every_prompt_once_in_a_new_order_each_time():
+    t = trainer(**{"task.train_size": 32})
+    epochs = [[p.text for step in steps for p in t._candidates(step)] for steps in (range(1, 5), range(5, 9))]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(p.text for p in t.prompts)
+    assert epochs[0] != epochs[1]
+
+
+def test_reinforcing_raises_the_reward_of_an_easy_reward():
+    """A few steps on the real task with a large rate: training moves the policy and the metrics say so."""
+    t = trainer(**{"rollout.prompts": 16, "rollout.samples": 16, "training.steps": 12, "optimiser.learning_rate": 1e-3})
+    rewards = [t.step(k).metrics["reward/mean"] for k in range(1, 13)]
+    assert sum(rewards[-4:]) > sum(rewards[:4])
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.5])
+def test_the_reference_is_loaded_only_for_a_penalty(kl):
+    t = trainer(**{"objective.kl_coefficient": kl})
+    result = t.step(1)
+    assert (t.reference is not None) == ("ref_logp" in result.rollouts.tokens) == (kl > 0)
+
+
+def test_temperature_is_applied_to_sampling_and_scoring_alike():
+    hot = trainer(**{"rollout.temperature": 1.7, "training.updates_per_rollout": 1}).step(1)
+    tokens = hot.rollouts.tokens
+    torch.testing.assert_close(tokens.logp, tokens.rollout_logp, atol=1e-5, rtol=0)
+    assert hot.metrics["entropy/mean"] > trainer().step(1).metrics["entropy/mean"]
+
+
+def test_bfloat16_products_stay_close_to_float32():
+    full, half = (trainer(**{"policy.precision": p, "training.old_logp": "trainer"}) for p in ("float32", "bfloat16"))
+    rollouts = full.step(1).rollouts
+    fresh = trainer()
+    exact = fresh._statistics(fresh.policy, rollouts)[0]
+    rough = half._statistics(half.policy, rollouts)[0]
+    assert (exact - rough).abs().mean() < 0.02
