@@ -36,7 +36,14 @@ def evaluate_subject(
     """
     names = [get_task(name.strip()).name for name in sets.split(",") if name.strip()]
     label, model, step = _resolve(subject)
-    settings = {"model": model, "prompts": prompts, "samples": samples, "temperature": temperature, "top_p": 1.0, "seed": seed}
+    settings = {
+        "model": model,
+        "prompts": prompts,
+        "samples": samples,
+        "temperature": temperature,
+        "top_p": 1.0,
+        "seed": seed,
+    }
     digest = hashlib.sha256(json.dumps([settings, step]).encode()).hexdigest()[:8]
     folder = Path(out) / f"{label}-{digest}"
     write_json(folder / "settings.json", settings | {"step": step})

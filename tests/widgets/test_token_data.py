@@ -1,0 +1,111 @@
+"""What the token view holds: bounded, honest about what it leaves out, and never markup."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.synthetic import GROUP, HOSTILE, PROMPTS, write_run
+from workbench.store import open_run
+from workbench.widgets import StaticTokenView, token_data, token_view
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(write_run(tmp_path_factory.mktemp("runs") / "synthetic-0000abcd"))
+
+
+def test_frame_shows_the_first_groups_and_responses_in_stored_order(run):
+    frame = token_data.frame(run, 8, groups=3, rollouts=5)
+    stored = run.rollouts(8)
+    assert frame["total"] == PROMPTS * GROUP and frame["total_groups"] == PROMPTS
+    assert [len(group["rollouts"]) for group in frame["groups"]] == [5, 5, 5]
+    expected = [f"{index // 5},{stored.sequences['text'][8 * (index // 5) + index % 5]}" for index in range(15)]
+    shown = [f"{g},{rollout['text']}" for g, group in enumerate(frame["groups"]) for rollout in group["rollouts"]]
+    assert shown == expected
+
+
+def test_frame_numbers_are_the_stored_ones(run):
+    frame = token_data.frame(run, 16)
+    rollout = frame["groups"][1]["rollouts"][2]
+    stored = run.rollouts(16).tokens.query(f"sequence == {GROUP + 2}").sort_values("position")
+    np.testing.assert_allclose(rollout["tokens"]["entropy"], stored["entropy"], atol=5.1e-4)
+    np.testing.assert_allclose(rollout["tokens"]["old_logp"], stored["old_logp"], atol=5.1e-4)
+    assert "".join(frame["pieces"][i] for i in rollout["tokens"]["piece"]) == rollout["text"]
+    assert "ref_logp" not in rollout["tokens"]
+
+
+def test_groups_without_reward_variance_are_flagged(run):
+    sequences = run.rollouts(40).sequences
+    flags = [group["flat"] for group in token_data.frame(run, 40)["groups"]]
+    assert flags == [sequences[sequences["group"] == g]["reward"].std() == 0 for g in range(4)]
+    assert flags[0]
+
+
+def test_not_recorded_stays_distinct_from_zero():
+    assert token_data._round(float("nan")) is None and token_data._round(None) is None
+    assert token_data._round(0.0) == 0
+
+
+def test_one_scale_serves_all_steps(run):
+    first, last = (run.rollouts(step).tokens["entropy"] for step in (8, 40))
+    ceiling = token_data.entropy_ceiling(run)
+    assert ceiling * 4 == round(ceiling * 4)
+    share_above = np.mean(np.concatenate([first, last]) > ceiling)
+    assert share_above <= 0.011 and token_data.header(run)["ceiling"] == ceiling
+
+
+def long_run(steps, length):
+    """A run whose responses have `length` tokens, without files: the budget must hold for sizes too large to write."""
+    sequences = pd.DataFrame(
+        {
+            "group": np.repeat(range(4), 8),
+            "length": length,
+            "reward": 0.0,
+            "advantage": 0.0,
+            "prompt_text": "p",
+            "text": "",
+        }
+    )
+    tokens = pd.DataFrame(
+        {"sequence": np.repeat(range(32), length), "position": np.tile(range(length), 32), "piece": "x", "entropy": 0.1}
+    )
+    stored = SimpleNamespace(sequences=sequences, tokens=tokens)
+    return SimpleNamespace(id="long", rollout_steps=list(range(1, steps + 1)), rollouts=lambda step: stored)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 700))
+def test_static_frames_keep_the_token_budget_and_the_ends(steps, length):
+    budget = 8_000
+    frames = token_data.static_frames(long_run(steps, length), budget=budget)
+    shown = sum(len(r["tokens"]["piece"]) for frame in frames for g in frame["groups"] for r in g["rollouts"])
+    assert shown <= max(budget, 2 * 32 * token_data.MIN_TOKENS_PER_ROLLOUT)
+    assert frames[0]["step"] == 1 and frames[-1]["step"] == steps
+    cut = frames[0]["groups"][0]["rollouts"][0]
+    assert cut["length"] == length and len(cut["tokens"]["piece"]) == min(length, frames[0]["limit"])
+
+
+def test_hostile_text_cannot_end_the_data_block(tmp_path):
+    run = open_run(write_run(tmp_path / "hostile", steps=8, hostile=True))
+    html = StaticTokenView(run)._repr_html_()
+    block = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)[1]
+    assert "<" not in block and "<img" not in html
+    rollout = json.loads(block)["frames"][0]["groups"][0]["rollouts"][0]
+    assert rollout["text"].startswith(HOSTILE)
+
+
+def test_outside_a_live_front_end_the_view_is_static(run):
+    view = token_view(run)
+    assert isinstance(view, StaticTokenView) and "5 kept steps" in repr(view)
+    assert len(view._repr_html_()) < 400_000
+
+
+def test_a_run_without_rollouts_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="kept no rollouts"):
+        token_view(SimpleNamespace(id="empty", rollout_steps=[]))

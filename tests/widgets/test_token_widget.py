@@ -1,0 +1,36 @@
+"""The live token view from the kernel's side."""
+
+import pytest
+
+from tests.synthetic import write_run
+from workbench.store import open_run
+from workbench.widgets import TokenView, token_data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(write_run(tmp_path_factory.mktemp("runs") / "synthetic-0000abcd"))
+
+
+def test_steps_load_when_selected_and_the_nearest_kept_one_is_taken(run):
+    view = TokenView(run, groups=1, rollouts=2)
+    assert view.header["steps"] == [8, 16, 24, 32, 40] and view.frame["step"] == 8
+    view.step = 31
+    assert view.frame == token_data.frame(run, 32, 1, 2)
+    view.step = 1000
+    assert view.frame["step"] == 40
+
+
+def test_only_selected_steps_are_read(run):
+    read = []
+
+    class Counting:
+        id, metrics, rollout_steps = run.id, run.metrics, run.rollout_steps
+
+        def rollouts(self, step):
+            read.append(step)
+            return run.rollouts(step)
+
+    view = TokenView(Counting())
+    view.step = 24
+    assert set(read) == {8, 40, 24}  # first and last fix the colour scale

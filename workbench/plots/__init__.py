@@ -1,0 +1,22 @@
+"""Figures: pure functions from a data frame to a plotly Figure, in one theme, each with a summary and a data table.
+
+Add a figure as a function in the file of its subject; colours, axes and units come from `theme`.
+"""
+
+from workbench.plots.curves import entropy_by_sign, published_entropy, training_curves
+from workbench.plots.describe import data_table, summary
+from workbench.plots.performance import pass_at_k
+from workbench.plots.published import published_curve
+from workbench.plots.sampling import ema, thin
+
+__all__ = [
+    "data_table",
+    "ema",
+    "entropy_by_sign",
+    "pass_at_k",
+    "published_curve",
+    "published_entropy",
+    "summary",
+    "thin",
+    "training_curves",
+]
