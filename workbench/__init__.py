@@ -3,19 +3,21 @@
 Everything a notebook needs is imported from here: `import workbench as wb`.
 """
 
-from workbench import methods, tasks  # noqa: F401  (importing them registers their names with the config)
+from workbench import methods, plots, tasks
 from workbench.config import ConfigError, RunConfig, load_config, make_config
 from workbench.metrics.performance import pass_at_k_table
 from workbench.presets import PRESETS, preset
-from workbench.report import export_html
-from workbench.store import DEFAULT_ROOT, Run, list_runs, open_run, runs, sql
+from workbench.report import export_html, provenance
+from workbench.store import Run, list_runs, open_run, runs, sql
 from workbench.study import NotebookFailed, execute_notebook, parse_parameters, train
+from workbench.training.pretrain import PretrainConfig, pretrain
+from workbench.widgets import token_view
 
 __all__ = [
-    "DEFAULT_ROOT",
     "PRESETS",
     "ConfigError",
     "NotebookFailed",
+    "PretrainConfig",
     "Run",
     "RunConfig",
     "execute_notebook",
@@ -23,11 +25,17 @@ __all__ = [
     "list_runs",
     "load_config",
     "make_config",
+    "methods",
     "open_run",
     "parse_parameters",
     "pass_at_k_table",
+    "plots",
     "preset",
+    "pretrain",
+    "provenance",
     "runs",
     "sql",
+    "tasks",
+    "token_view",
     "train",
 ]

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 import workbench as wb
-from workbench.config import METHODS, make_config, parse_overrides
-from workbench.store import RunLocked
+from workbench.config import METHODS, make_config, make_section, parse_overrides
+from workbench.metrics import ALL_METRICS
+from workbench.store import RunLocked, runs_root
 
 NOTEBOOKS = Path("notebooks")
 USER_ERRORS = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError, RunLocked, wb.NotebookFailed)
@@ -46,10 +47,10 @@ def main() -> None:
 @click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--preset", default="cpu", show_default=True, help=f"Start from this preset: {', '.join(wb.PRESETS)}.")
 @click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Start from this YAML file instead.")
-@click.option("--root", default=wb.DEFAULT_ROOT, type=click.Path(path_type=Path), show_default=True, help="Folder of runs.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the run's id; compute nothing.")
 @told_plainly
-def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root: Path, dry_run: bool) -> None:
+def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root: Path | None, dry_run: bool) -> None:
     """Train a run, continue an interrupted one, or find it finished.
 
     Example: python -m workbench train seed=1 objective.clip_high=0.28 'methods=[grpo, pos_adv_reweight]'
@@ -63,7 +64,7 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
     from workbench.training.run import train_run
 
     stop_with_parent()
-    train_run(config, root)
+    click.echo(f"run folder: {train_run(config, root)}")
 
 
 @main.command()
@@ -105,19 +106,21 @@ def quickstart(parameters: tuple[str, ...], output: str) -> None:
 def _execute(name: str, assignments: list[str], output: str) -> None:
     path = next((p for p in (Path(name), NOTEBOOKS / name, NOTEBOOKS / f"{name}.ipynb") if p.is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"no notebook '{name}'; there are: {', '.join(p.stem for p in sorted(NOTEBOOKS.glob('*.ipynb')))}")
+        raise FileNotFoundError(
+            f"no notebook '{name}'; there are: {', '.join(p.stem for p in sorted(NOTEBOOKS.glob('*.ipynb')))}"
+        )
     executed = wb.execute_notebook(path, wb.parse_parameters(path, assignments), output)
     click.echo(f"report: {executed.report}")
 
 
 @main.command()
-@click.option("--root", default=wb.DEFAULT_ROOT, type=click.Path(path_type=Path), show_default=True, help="Folder of runs.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
 @told_plainly
-def runs(root: Path) -> None:
+def runs(root: Path | None) -> None:
     """List the stored runs."""
     table = wb.runs(root)
     if table.empty:
-        click.echo(f"no runs in {root}; `python -m workbench train` makes one")
+        click.echo(f"no runs in {root or runs_root()}; `python -m workbench train` makes one")
         return
     columns = ["id", "state", "step", "steps", "entropy/mean", "reward/mean", "seed"]
     click.echo(table[columns].to_string(index=False, float_format="%.4f"))
@@ -171,7 +174,16 @@ def methods(name: str | None) -> None:
     method = METHODS[name]
     click.echo(f"{name} (arXiv {method.paper})\n\n{inspect.cleandoc(method.__doc__)}\n")
     for field, info in method.model_fields.items():
-        click.echo(f"  {field}: {getattr(info.annotation, '__name__', info.annotation)} = {info.default}  {info.description}")
+        click.echo(
+            f"  {field}: {getattr(info.annotation, '__name__', info.annotation)} = {info.default}  {info.description}"
+        )
+
+
+@main.command()
+def metrics() -> None:
+    """List what every rollout step measures: name, unit, definition."""
+    for metric in ALL_METRICS:
+        click.echo(f"{metric.name:28} {metric.unit:9} {metric.definition}")
 
 
 @main.command()
@@ -183,7 +195,7 @@ def pretrain(overrides: tuple[str, ...], output: str) -> None:
     from workbench.training.pretrain import PretrainConfig
     from workbench.training.pretrain import pretrain as make_policy
 
-    make_policy(PretrainConfig(**parse_overrides(overrides)), output)
+    make_policy(make_section(PretrainConfig, overrides=parse_overrides(overrides)), output)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -191,7 +203,11 @@ def pretrain(overrides: tuple[str, ...], output: str) -> None:
 @told_plainly
 def lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks; further ARGUMENTS go to `jupyter lab`."""
-    root = [] if any(a.startswith("--notebook-dir") for a in arguments) else [f"--notebook-dir={NOTEBOOKS.resolve().parent}"]
+    root = (
+        []
+        if any(a.startswith("--notebook-dir") for a in arguments)
+        else [f"--notebook-dir={NOTEBOOKS.resolve().parent}"]
+    )
     sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *root, *arguments]))
 
 

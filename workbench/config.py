@@ -10,15 +10,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 METHODS: dict[str, type[BaseModel]] = {}
 """Registered methods by name; `workbench.methods` fills it on import, so that this module depends on none of them."""
+METHOD_LIST_CHECKS: list[Callable[[list], object]] = []
+"""Called with a config's method objects, to raise `ValueError` if they make no objective; filled likewise."""
 TASKS: dict[str, object] = {}
 """Registered tasks by name; `workbench.tasks` fills it on import."""
 
@@ -29,6 +31,9 @@ class ConfigError(ValueError):
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class PolicyConfig(Section):
@@ -153,7 +158,10 @@ class RunConfig(Section):
             raise ValueError(
                 f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates}; lower it"
             )
-        for method in self.build_methods():
+        methods = self.build_methods()
+        for check in METHOD_LIST_CHECKS:
+            check(methods)
+        for method in methods:
             method.check(self)
         return self
 
@@ -177,9 +185,12 @@ class RunConfig(Section):
 
 
 def _canonical_method(entry: Any) -> dict[str, Any]:
-    given = {"name": entry} if isinstance(entry, str) else dict(entry)
+    given = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(given, Mapping):
+        raise ValueError(f"methods are names or mappings with a name, got {entry!r}")
+    given = dict(given)
     name = given.pop("name", None)
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"unknown method '{name}'{nearest(str(name), METHODS)}")
     return {"name": name, **_validated(METHODS[name], given, f"methods.{name}").model_dump()}
 
@@ -195,10 +206,15 @@ def make_config(values: Mapping[str, Any] | None = None, overrides: Mapping[str,
 
     Raises `ConfigError`, one line per problem, each with the field's path.
     """
+    return make_section(RunConfig, values, overrides)
+
+
+def make_section(model: type[SectionT], values: Mapping | None = None, overrides: Mapping | None = None) -> SectionT:
+    """Like `make_config`, for any section that is configured on its own."""
     tree = json.loads(json.dumps(dict(values or {}), default=list))
     for path, value in (overrides or {}).items():
         _set(tree, path, value)
-    return _validated(RunConfig, tree, "")
+    return _validated(model, tree, "")
 
 
 def _set(tree: dict, path: str, value: Any) -> None:

@@ -131,6 +131,17 @@ class Rollouts:
         variance = _segment_sum(squared, group, len(size)) / (size - 1).clamp(min=1)
         return variance.sqrt()[group]
 
+    def group_is_constant(self, values: Tensor) -> Tensor:
+        """Whether all of a group's values [S] are equal, per sequence [S] bool; exact, unlike a spread of zero."""
+        group, size = self._groups(values)
+        low, high = (
+            torch.empty(len(size), dtype=values.dtype, device=values.device).scatter_reduce_(
+                0, group, values, bound, include_self=False
+            )
+            for bound in ("amin", "amax")
+        )
+        return (low == high)[group]
+
     def select_sequences(self, rows: Tensor) -> Rollouts:
         """The sequences at index `rows` (int64) or mask (bool), with their tokens; prompts are kept as they are."""
         index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows

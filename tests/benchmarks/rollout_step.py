@@ -32,7 +32,7 @@ def matmul_peak() -> float:
 
 
 def forward_flops(trainer: Trainer, rows: int) -> float:
-    """Of `rows` packed input rows: every weight but the embedding's look-up once, the tied head included."""
+    """Of `rows` packed input rows: every weight once; the tied embedding counts as the head."""
     return 2.0 * rows * sum(parameter.numel() for parameter in trainer.policy.parameters)
 
 
@@ -45,8 +45,9 @@ def main() -> None:
     sequences = len(results[0].rollouts.sequences)
     rows = prompts + tokens - sequences
     peak = matmul_peak()
-    print(f"{config.rollout.prompts} prompts x {config.rollout.samples} responses, {tokens / sequences:.1f} tokens each, ", end="")
-    print(f"{config.training.updates_per_rollout} updates, {config.policy.precision}, {torch.get_num_threads()} threads")
+    shape = f"{config.rollout.prompts} prompts x {config.rollout.samples} responses of {tokens / sequences:.1f} tokens"
+    updates = f"{config.training.updates_per_rollout} updates"
+    print(f"{shape}, {updates}, {config.policy.precision}, {torch.get_num_threads()} threads")
     print(f"matmul peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'part':10} {'ms':>8} {'tokens/s':>10} {'of peak':>8}")
     passes = {"sampling": 1, "verifying": 0, "scoring": 1, "update": 3}
@@ -56,7 +57,9 @@ def main() -> None:
         total += seconds if part != "scoring" else 0.0
         share = factor * forward_flops(trainer, rows) / seconds / peak
         print(f"{part:10} {1000 * seconds:8.0f} {tokens / seconds:10.0f} {share:8.1%}")
-    print(f"{'step':10} {1000 * total:8.0f} {tokens / total:10.0f}   (scoring left out: training.old_logp=rollout needs none)")
+    print(
+        f"{'step':10} {1000 * total:8.0f} {tokens / total:10.0f}   without scoring, as with training.old_logp=rollout"
+    )
 
 
 if __name__ == "__main__":

@@ -110,25 +110,27 @@ def test_a_stop_request_ends_at_a_step_boundary_and_continues(tmp_path, undistur
     assert max(run.checkpoints) == run.status["step"] == run.metrics["step"].max() < 6
     assert start(tmp_path).wait() == 0
     continued = fingerprint(tmp_path / CONFIG.run_id)
-    extra = f"checkpoints/{run.status['step']:06d}"
-    assert {k: v for k, v in continued.items() if not k.startswith("checkpoints")} == {
-        k: v for k, v in undisturbed.items() if not k.startswith("checkpoints")
-    }
-    assert continued["checkpoints/000006/model.safetensors"] == undisturbed["checkpoints/000006/model.safetensors"], (
-        extra
-    )
+    # The stop left a checkpoint of its own; everything else, the last checkpoint included, must be the same.
+    stop = f"checkpoints/{run.status['step']:06d}"
+    common = {name for name in continued if not name.startswith(stop)} & set(undisturbed)
+    assert "checkpoints/000006/model.safetensors" in common
+    assert {name for name in undisturbed if not name.startswith("checkpoints")} <= common
+    assert all(continued[name] == undisturbed[name] for name in common)
 
 
 def test_a_second_process_is_told(tmp_path):
-    process = start(tmp_path)
+    long = wb.preset("smoke", {"training.steps": 10_000})
+    process = start(tmp_path, long)
     wait_for_line(process, "run smoke-")
-    second = start(tmp_path)
+    second = start(tmp_path, long)
     output = second.communicate()[0]
+    running = wb.open_run(tmp_path / long.run_id).status["state"]
+    process.kill()
+    process.wait()
     assert second.returncode == 1
     assert f"is being trained by process {process.pid}" in output
     assert "Traceback" not in output
-    assert wb.open_run(tmp_path / CONFIG.run_id).status["state"] == "running"
-    assert process.wait() == 0
+    assert running == "running"
 
 
 def test_a_finished_run_is_loaded_not_retrained(tmp_path):
@@ -150,7 +152,7 @@ def test_the_lock_is_released_with_the_writer(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 6 MB: room for a checkpoint or two of the bundled policy, not for more."""
+    """A file system of 60 MB: room for this run, and quick to fill."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workbench.config import METHOD_LIST_CHECKS
 from workbench.methods.base import Method
 from workbench.tables import Rollouts, Table
 
@@ -93,3 +94,6 @@ def _only(methods: list[Method], hook: str, required: bool) -> Method | None:
     if required and not having:
         raise ValueError(f"methods {[m.name for m in methods]} give no {hook}; add one, e.g. 'grpo'")
     return having[0] if having else None
+
+
+METHOD_LIST_CHECKS.append(Composition)

@@ -79,11 +79,12 @@ def _finished(r: Rollouts) -> Tensor:
 
 @STEP.metric("group/zero_variance_fraction", "fraction", "share of groups whose rewards are all equal: no gradient")
 def _zero_variance(r: Rollouts) -> Tensor:
-    spread = r.group_std(r.sequences.reward)
-    return masked_mean(_first_of_group(r, (spread == 0).double()))
+    return masked_mean(_one_per_group(r, r.group_is_constant(r.sequences.reward).double()))
 
 
-@STEP.metric("group/distinct_correct", "count", "distinct correct derivations per group, where the task tells them apart")
+@STEP.metric(
+    "group/distinct_correct", "count", "distinct correct derivations per group, where the task tells them apart"
+)
 def _distinct_correct(r: Rollouts) -> Tensor | None:
     if "derivation" not in r.sequences:
         return None
@@ -118,7 +119,9 @@ def _ratio_max(r: Rollouts) -> Tensor | None:
     return _ratio(r).max() if len(r.tokens) else None
 
 
-@UPDATE.metric("kl/old", "nats", "k3 estimate of KL(π_old‖π) over the step's updates: mean of r − 1 − log r, r = π/π_old")
+@UPDATE.metric(
+    "kl/old", "nats", "k3 estimate of KL(π_old‖π) over the step's updates: mean of r − 1 − log r, r = π/π_old"
+)
 def _kl_old(r: Rollouts) -> Tensor:
     return masked_mean(_ratio(r) - 1 - (r.tokens.logp - r.tokens.old_logp))
 
@@ -127,7 +130,11 @@ def _ratio(r: Rollouts) -> Tensor:
     return (r.tokens.logp - r.tokens.old_logp).exp()
 
 
-def _first_of_group(r: Rollouts, values: Tensor) -> Tensor:
+def _one_per_group(r: Rollouts, values: Tensor) -> Tensor:
     """One value per group of values [S] that are equal within a group."""
     group = r.sequences.group
     return torch.zeros(int(group.max()) + 1, dtype=values.dtype, device=group.device).index_copy_(0, group, values)
+
+
+ALL_METRICS = [*STEP.metrics.values(), *UPDATE.metrics.values()]
+"""Every metric of a rollout step with its unit and definition."""

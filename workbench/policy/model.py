@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.policy import attention
+from workbench.policy.fused import speed_up_norms
 from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
 
@@ -31,6 +32,7 @@ class Policy:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: str = "float32"):
         self.model, self.tokenizer = model.eval(), tokenizer
+        speed_up_norms(model)
         self.precision = getattr(torch, precision)
         self.device = model.device
         self.eos_ids = _eos_ids(model, tokenizer)

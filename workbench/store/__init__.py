@@ -1,8 +1,20 @@
 """The run folder: its layout, an atomic writer, a reader that gives data frames, and SQL across runs."""
 
-from workbench.store.layout import DEFAULT_ROOT
+from workbench.store.layout import OUTPUTS_VARIABLE, outputs_root, runs_root
 from workbench.store.query import sql
 from workbench.store.reader import Run, StoredRollouts, list_runs, open_run, runs
 from workbench.store.writer import RunLocked, RunWriter
 
-__all__ = ["DEFAULT_ROOT", "Run", "RunLocked", "RunWriter", "StoredRollouts", "list_runs", "open_run", "runs", "sql"]
+__all__ = [
+    "OUTPUTS_VARIABLE",
+    "Run",
+    "RunLocked",
+    "RunWriter",
+    "StoredRollouts",
+    "list_runs",
+    "open_run",
+    "outputs_root",
+    "runs",
+    "runs_root",
+    "sql",
+]

@@ -1,18 +1,34 @@
 """The run folder: what lies where. Writer and reader both ask here.
 
-    config.yaml        the resolved config            provenance.json  versions, hardware, git state, seed
-    status.json        running / finished / …         metrics.jsonl    one line per step; byte-identical on a re-run
-    timings.jsonl      seconds per step and part      rollouts/        000040.sequences.parquet, 000040.tokens.parquet
-    evals/             000000.reduce.parquet          checkpoints/     000040/: safetensors, optimiser, state.json
+config.yaml        the resolved config            provenance.json  versions, hardware, git state, seed
+status.json        running / finished / …         metrics.jsonl    one line per step; byte-identical on a re-run
+timings.jsonl      seconds per step and part      rollouts/        000040.sequences.parquet, 000040.tokens.parquet
+evals/             000000.reduce.parquet          checkpoints/     000040/: safetensors, optimiser, state.json
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_ROOT = Path("outputs/runs")
+OUTPUTS_VARIABLE = "WORKBENCH_OUTPUTS"
+
+
+def outputs_root() -> Path:
+    """$WORKBENCH_OUTPUTS, else `outputs/` of the project around the working directory (JupyterLab starts kernels in the
+    notebook's folder, papermill in the caller's; both must find the same runs), else `outputs/` right here."""
+    if chosen := os.environ.get(OUTPUTS_VARIABLE):
+        return Path(chosen).resolve()
+    here = Path.cwd()
+    project = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").exists()), here)
+    return project / "outputs"
+
+
+def runs_root(root: str | Path | None = None) -> Path:
+    """`root` if given, else `runs/` of the outputs root."""
+    return Path(root) if root else outputs_root() / "runs"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import psutil
 
 from workbench.config import RunConfig, load_config
 from workbench.store.files import read_lines
-from workbench.store.layout import DEFAULT_ROOT, Layout, numbered
+from workbench.store.layout import Layout, numbered, runs_root
 
 SILENCE = 120.0
 """Seconds without a heartbeat after which a run on another machine counts as lost; it beats every 5."""
@@ -113,18 +113,18 @@ def _frame(path: Path) -> pd.DataFrame:
 
 def open_run(path: str | Path) -> Run:
     """A stored run by folder, or by id under outputs/runs. Raises `FileNotFoundError` naming what was looked for."""
-    for candidate in (Path(path), DEFAULT_ROOT / str(path)):
+    for candidate in (Path(path), runs_root() / str(path)):
         if Layout(candidate).config.exists():
             return Run(candidate)
-    raise FileNotFoundError(f"no run at '{path}' (looked for config.yaml there and in {DEFAULT_ROOT / str(path)})")
+    raise FileNotFoundError(f"no run at '{path}' (looked for config.yaml there and in {runs_root() / str(path)})")
 
 
-def list_runs(root: str | Path = DEFAULT_ROOT) -> list[Run]:
-    """Every run under `root`, by name."""
-    return [Run(path.parent) for path in sorted(Path(root).glob("*/config.yaml"))]
+def list_runs(root: str | Path | None = None) -> list[Run]:
+    """Every run under `root` (by default outputs/runs), by name."""
+    return [Run(path.parent) for path in sorted(runs_root(root).glob("*/config.yaml"))]
 
 
-def runs(root: str | Path = DEFAULT_ROOT) -> pd.DataFrame:
+def runs(root: str | Path | None = None) -> pd.DataFrame:
     """One row per run: id, state, step, the last step's main metrics, and every config field as a dotted column."""
     return pd.DataFrame([_summary(run) for run in list_runs(root)])
 

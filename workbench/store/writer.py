@@ -94,7 +94,9 @@ class RunWriter:
         """Both tables of a step; `pieces[i]` is the text of token id i."""
         tokens = rollouts.tokens
         text = [pieces[i] for i in tokens.token.tolist()]
-        ordered = Table(**{"sequence": tokens.sequence, "position": tokens.position, "token": tokens.token, "piece": text})
+        ordered = Table(
+            **{"sequence": tokens.sequence, "position": tokens.position, "token": tokens.token, "piece": text}
+        )
         ordered = ordered.with_columns(**{name: tokens[name] for name in tokens if name not in ordered})
         # Tokens first: a reader takes a step as present when its sequences are.
         write_table(self.layout.rollout(step, "tokens"), ordered)

@@ -11,14 +11,12 @@ from workbench.study.notebooks import (
     execute_notebook,
     parse_parameters,
 )
-from workbench.study.places import outputs_root
 
 __all__ = [
     "ExecutedNotebook",
     "NotebookFailed",
     "check_parameters",
     "execute_notebook",
-    "outputs_root",
     "parse_parameters",
     "stop_with_parent",
     "train",

@@ -14,8 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from workbench.store import open_run
-from workbench.study.places import outputs_root
+from workbench.store import open_run, runs_root
 from workbench.widgets.frontend import in_kernel, live_front_end
 
 POLL_SECONDS = 0.25
@@ -31,7 +30,7 @@ def train(config, root=None, reference=None):
     line per step is printed. Interrupting stops the run at the next step boundary, resumable, and raises
     KeyboardInterrupt; a failure in the child process raises RuntimeError with the reason and the run's folder.
     """
-    root = Path(root).resolve() if root else outputs_root() / "runs"
+    root = runs_root(root).resolve()
     folder = root / config.run_id
     if in_kernel():
         follow = _live_follower(folder, reference) if live_front_end() else _print_now

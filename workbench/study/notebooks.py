@@ -22,7 +22,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.report import Parameter, export_html, index_page, read_parameters
-from workbench.study.places import OUTPUTS_VARIABLE
+from workbench.store import OUTPUTS_VARIABLE
 
 START_TIMEOUT = 180  # seconds; importing torch on a loaded machine is slow
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}

@@ -10,7 +10,7 @@ from workbench.tasks import Prompt, get_task
 
 
 def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
-    """Decode the responses and attach the verifier's word: `prompt_text, text, reward, correct` and the task's measures.
+    """Decode the responses and attach the verdicts: `prompt_text, text, reward, correct` and the task's measures.
 
     prompts[i] is the question of `rollouts.prompts[i]`.
     """

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.config import RunConfig
-from workbench.store import DEFAULT_ROOT, Run, RunWriter
+from workbench.store import Run, RunWriter, runs_root
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
 from workbench.training.evaluation import evaluate
 from workbench.training.trainer import StepResult, Trainer
@@ -20,18 +20,18 @@ class RunInterrupted(KeyboardInterrupt):
     """The run was asked to stop and did so at a step boundary; training the same config continues it."""
 
 
-def train_run(config: RunConfig, root: str | Path = DEFAULT_ROOT, log: Callable[[str], None] = print) -> Path:
-    """Train `config` in this process and return its folder under `root`.
+def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[str], None] = print) -> Path:
+    """Train `config` in this process and return its folder under `root` (by default outputs/runs).
 
     A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
     SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
     `RunLocked` if another process trains it, `OSError` if the disk is full, `FloatingPointError` if anything becomes
     non-finite; the folder stays readable and continues once the cause is gone.
     """
-    with RunWriter(config, Path(root)) as writer:
+    with RunWriter(config, runs_root(root)) as writer:
         folder = writer.layout.root
         if writer.layout.status.exists() and Run(folder).status["state"] == "finished":
-            log(f"run {config.run_id} is finished already: {folder}")
+            log(f"run {config.run_id} is finished already")
             return folder
         loop = _Loop(config, writer, log)
         try:
@@ -72,7 +72,7 @@ class _Loop:
             self.pieces = _pieces(self.trainer.policy.tokenizer)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
-            self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}, {self.writer.layout.root}")
+            self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}")
             self._evaluate_if_due()
             while self.step < self.config.training.steps:
                 self._next_step()
@@ -116,7 +116,9 @@ class _Loop:
             )
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
-            self.log(f"evaluated {name} after step {self.step}: pass@1 {correct:.3f} ({time.perf_counter() - started:.1f} s)")
+            self.log(
+                f"evaluated {name} after step {self.step}: pass@1 {correct:.3f} ({time.perf_counter() - started:.1f} s)"
+            )
 
 
 def _line(result: StepResult, step: int, steps: int, seconds: float) -> str:

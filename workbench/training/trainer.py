@@ -116,7 +116,11 @@ class Trainer:
             is_row = torch.zeros_like(keep)
             is_row[rows] = True
             places = rollouts.broadcast_to_tokens(is_row)
-            for name, values in (("logp", logp), ("clip_low", batch.tokens.clip_low), ("clip_high", batch.tokens.clip_high)):
+            for name, values in (
+                ("logp", logp),
+                ("clip_low", batch.tokens.clip_low),
+                ("clip_high", batch.tokens.clip_high),
+            ):
                 seen[name][places] = values
         tokens = rollouts.tokens.with_columns(**seen)
         means = {key: float(np.mean([update[key] for update in applied])) for key in applied[0]} if applied else {}
@@ -136,7 +140,9 @@ class Trainer:
             logps.append(now.logp.detach())
             total += loss.item()
         if not np.isfinite(total):
-            raise FloatingPointError(f"non-finite loss at update {self.optimiser.updates}; lower optimiser.learning_rate")
+            raise FloatingPointError(
+                f"non-finite loss at update {self.optimiser.updates}; lower optimiser.learning_rate"
+            )
         return torch.cat(logps), total
 
 
