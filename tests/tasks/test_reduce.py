@@ -55,8 +55,10 @@ def test_a_reduction_is_legal_exactly_if_it_keeps_the_value_whatever_the_numbers
     """The oracle puts brackets around a pair: that must change nothing, for every choice of numbers."""
     for index, operator in enumerate(expression.operators):
         pair = exact_value(f"{expression.numbers[index]}{operator}{expression.numbers[index + 1]}")
-        keeps = all(bracketed(numbers, expression.operators, index) == value_of(numbers, expression.operators)
-                    for numbers in probes(len(expression.numbers)))
+        keeps = all(
+            bracketed(numbers, expression.operators, index) == value_of(numbers, expression.operators)
+            for numbers in probes(len(expression.numbers))
+        )
         assert (index in expression.legal()) == (keeps and 0 <= pair <= 99)
 
 
@@ -66,8 +68,8 @@ def probes(count):
 
 def bracketed(numbers, operators, index):
     """Value of the expression with brackets around the pair of numbers at operator `index`."""
-    pair = value_of(numbers[index:index + 2], operators[index])
-    return value_of([*numbers[:index], pair, *numbers[index + 2:]], operators[:index] + operators[index + 1:])
+    pair = value_of(numbers[index : index + 2], operators[index])
+    return value_of([*numbers[:index], pair, *numbers[index + 2 :]], operators[:index] + operators[index + 1 :])
 
 
 def test_every_prompt_has_the_stated_form_and_answer():

@@ -10,9 +10,39 @@ from hypothesis import strategies as st
 from workbench.tasks import TASKS, Solver, example_traces, get_task
 
 FLAWLESS = Solver(wrong_precedence=0, slip=0)
-HOSTILE = ["", "#", "!", "?", "=", "=#", ";!", "\0", "\0#", "9" * 10_000_000, "9" * 10_000_000 + "#",
-           "(" * 100_000 + "#", "1+" * 400 + "1#", "=" * 999 + "#", ";" * 999 + "!", "," * 999 + "!", "٣#", "²#", "３#",
-           "__import__('os')#", "1e1#", "+7#", " 7#", "7 #", "7#\n", "7##", "7#7#", "1_1#", "\ud800#", "0x7#", "7.0#"]
+HOSTILE = [
+    "",
+    "#",
+    "!",
+    "?",
+    "=",
+    "=#",
+    ";!",
+    "\0",
+    "\0#",
+    "9" * 10_000_000,
+    "9" * 10_000_000 + "#",
+    "(" * 100_000 + "#",
+    "1+" * 400 + "1#",
+    "=" * 999 + "#",
+    ";" * 999 + "!",
+    "," * 999 + "!",
+    "٣#",
+    "²#",
+    "３#",
+    "__import__('os')#",
+    "1e1#",
+    "+7#",
+    " 7#",
+    "7 #",
+    "7#\n",
+    "7##",
+    "7#7#",
+    "1_1#",
+    "\ud800#",
+    "0x7#",
+    "7.0#",
+]
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
@@ -35,8 +65,10 @@ def test_prompts_depend_on_the_seed_alone(task):
 
 def test_prompts_never_change_with_process_or_version():
     """Written down once: a changed list would silently move prompts between pre-training, training and evaluation."""
-    texts = {name: [prompt.text for prompt in task.evaluation_prompts(2) + task.train_prompts(2, seed=7)]
-             for name, task in TASKS.items()}
+    texts = {
+        name: [prompt.text for prompt in task.evaluation_prompts(2) + task.train_prompts(2, seed=7)]
+        for name, task in TASKS.items()
+    }
     assert texts == {
         "reduce": ["5*4*3+6*5=", "8*4+8-2-3=", "8*9*1+3+3=", "8*1*8-2-3="],
         "reduce-short": ["5+8-1*9=", "1*5*8+4=", "5+2*4-5=", "6*4-4+9="],

@@ -23,8 +23,17 @@ from workbench.training.pretrain import (
 from workbench.training.pretrain_data import collate, documents, micro_batches, step_documents
 
 TOKENIZER = build_tokenizer()
-TINY = PretrainConfig(steps=20, tokens_per_step=400, width=32, layers=1, heads=2, feed_forward=64,
-                      evaluation_prompts=4, evaluation_samples=2, mixture={"reduce": 0.5, "countdown": 0.5})
+TINY = PretrainConfig(
+    steps=20,
+    tokens_per_step=400,
+    width=32,
+    layers=1,
+    heads=2,
+    feed_forward=64,
+    evaluation_prompts=4,
+    evaluation_samples=2,
+    mixture={"reduce": 0.5, "countdown": 0.5},
+)
 
 
 def stream(config):
@@ -130,8 +139,13 @@ def test_measured_entropy_of_an_untrained_policy_is_that_of_its_softmax(tmp_path
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"mixture": {"reduse": 1.0}}, "reduce"), ({"mixture": {"reduce": 0.0}}, "mixture"),
-     ({"mixture": {"reduce": -1.0}}, "mixture"), ({"steps": 0}, "steps"), ({"speed": 1}, "speed")],
+    [
+        ({"mixture": {"reduse": 1.0}}, "reduce"),
+        ({"mixture": {"reduce": 0.0}}, "mixture"),
+        ({"mixture": {"reduce": -1.0}}, "mixture"),
+        ({"steps": 0}, "steps"),
+        ({"speed": 1}, "speed"),
+    ],
 )
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValidationError, match=message):

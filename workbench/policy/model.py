@@ -66,8 +66,10 @@ class Policy:
         return self.head(hidden.squeeze(0)[batch.predict_row], batch.target, temperature, with_sums)
 
     def encode(self, text: str) -> Tensor:
-        """Token ids [n] int64 of a prompt, with no special tokens added."""
+        """Token ids [n] int64 of a prompt, with no special tokens added. Raises `ValueError` if there are none."""
         ids = self.tokenizer.encode(text, add_special_tokens=False)
+        if not ids:
+            raise ValueError(f"the policy's tokenizer has no token for any part of the prompt {text!r}")
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
     def save(self, folder: Path) -> None:

@@ -25,7 +25,6 @@ class NativeEngine:
     def __init__(self, policy: Policy):
         self.policy = policy
 
-    @torch.no_grad()
     def generate(
         self, prompts: list[Tensor], samples: int, temperature: Tensor, max_new_tokens: int, stream: Stream
     ) -> Rollouts:
@@ -35,9 +34,10 @@ class NativeEngine:
         `prompt, group, length, temperature, finished`, and tokens with `rollout_logp` and `entropy` of the distribution
         sampled from (fp32, nats). Raises `FloatingPointError`, naming prompt and sample, on a non-finite log-prob.
         """
-        state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
-        while state.step():
-            pass
+        with torch.inference_mode():
+            state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
+            while state.step():
+                pass
         return state.rollouts()
 
 
@@ -206,16 +206,17 @@ class _Generation:
             )
 
     def rollouts(self) -> Rollouts:
-        device = self.length.device
+        """The result as ordinary tensors: those made in inference mode may not take part in training."""
+        device, length = self.length.device, self.length.clone()
         prompt = torch.arange(len(self.prompts), device=device).repeat_interleave(self.samples)
         sequences = Table(
             prompt=prompt,
             group=prompt,
-            length=self.length,
-            temperature=self.temperature,
-            finished=self.finished,
+            length=length,
+            temperature=self.temperature.clone(),
+            finished=self.finished.clone(),
         )
-        sequence, position = token_index(self.length)
+        sequence, position = token_index(length)
         tokens = Table(
             sequence=sequence,
             position=position,

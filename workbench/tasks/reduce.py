@@ -74,8 +74,9 @@ def derivation(start: Expression, rewrites: list[str]) -> str:
     steps: list[str] = []
     expression = start
     for rewrite in rewrites:
-        successors = {str(expression.reduced(index, expression.result(index))): index
-                      for index in reversed(expression.legal())}  # reversed: the leftmost of equal successors wins
+        successors = {
+            str(expression.reduced(index, expression.result(index))): index for index in reversed(expression.legal())
+        }  # reversed: the leftmost of equal successors wins
         if rewrite not in successors:
             return ""
         index = successors[rewrite]

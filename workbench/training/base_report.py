@@ -69,13 +69,23 @@ with the same number of threads.
 
 def write_model_card(output: Path, config: dict, measured: pd.DataFrame, parameters: int, minutes: float) -> None:
     """Writes `README.md` (the model card) and `report.json` (settings and measured numbers) into the model folder."""
-    facts = {"parameters": parameters, "minutes": minutes, "threads": torch.get_num_threads(),
-             "torch": torch.__version__}
+    facts = {
+        "parameters": parameters,
+        "minutes": minutes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     report = {**facts, "config": config, "measured": measured.to_dict("index")}
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     rows = [["task", *measured.columns], ["---"] * (len(measured.columns) + 1)]
     rows += [[name, *(f"{value:.3f}" for value in values)] for name, *values in measured.itertuples()]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    card = CARD.format(**facts, **config, **config["solver"], table=table, prompts=config["evaluation_prompts"],
-                       samples=config["evaluation_samples"])
+    card = CARD.format(
+        **facts,
+        **config,
+        **config["solver"],
+        table=table,
+        prompts=config["evaluation_prompts"],
+        samples=config["evaluation_samples"],
+    )
     (output / "README.md").write_text(card)

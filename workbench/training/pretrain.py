@@ -38,8 +38,14 @@ class PretrainConfig(Section):
     feed_forward: int = Field(352, ge=16, description="width of the feed-forward layers")
     solver: Solver = Field(Solver(), description="habits of the solver whose traces are learnt")
     mixture: dict[str, float] = Field(
-        {"reduce": 0.55, "reduce-short": 0.1, "reduce-long": 0.1,
-         "countdown": 0.15, "countdown-short": 0.05, "countdown-long": 0.05},
+        {
+            "reduce": 0.55,
+            "reduce-short": 0.1,
+            "reduce-long": 0.1,
+            "countdown": 0.15,
+            "countdown-short": 0.05,
+            "countdown-long": 0.05,
+        },
         description="share of each task among the documents",
     )
     evaluation_prompts: int = Field(256, ge=1, description="held-out prompts per task measured at the end")
@@ -99,11 +105,13 @@ def train_step(model: Qwen2ForCausalLM, chosen: list[Document], config: Pretrain
     return total
 
 
-def fit(model: Qwen2ForCausalLM, stream: Iterator[Document], config: PretrainConfig,
-        log: Callable[[str], None]) -> list[float]:
+def fit(
+    model: Qwen2ForCausalLM, stream: Iterator[Document], config: PretrainConfig, log: Callable[[str], None]
+) -> list[float]:
     """Trains the model in place; returns the loss of every step."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95),
-                                  weight_decay=config.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+    )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, config))
     model.train()
     losses: list[float] = []
@@ -142,8 +150,9 @@ def pretrain(config: PretrainConfig, output: Path | str, log: Callable[[str], No
     policy = load_policy(str(output))
     names = [name for name, share in config.mixture.items() if share > 0]
     measured = pd.DataFrame.from_dict(
-        {name: measure(policy, TASKS[name], config.evaluation_prompts, config.evaluation_samples)
-         for name in names}, orient="index").rename_axis("task")
+        {name: measure(policy, TASKS[name], config.evaluation_prompts, config.evaluation_samples) for name in names},
+        orient="index",
+    ).rename_axis("task")
     write_model_card(output, config.model_dump(), measured, model.num_parameters(), minutes)
     log(measured.round(3).to_string())
     log(f"pretrain: policy and model card in {output}")

@@ -22,8 +22,9 @@ class Document:
     prompt_length: int
 
 
-def documents(mixture: dict[str, float], solver: Solver, seed: int,
-              tokenizer: PreTrainedTokenizerFast) -> Iterator[Document]:
+def documents(
+    mixture: dict[str, float], solver: Solver, seed: int, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[Document]:
     """An endless stream of documents: training prompts of the `mixture` (shares by task) with the solver's traces."""
     rng = Random(f"pretrain/{seed}")
     names, shares = list(mixture), list(mixture.values())
@@ -49,8 +50,9 @@ def micro_batches(chosen: list[Document], count: int) -> list[list[Document]]:
     """At most `count` slices of the sorted documents, with about the same number of tokens each."""
     ends = torch.tensor([len(document.tokens) for document in chosen]).cumsum(0)
     part = ((ends - 1) * count // ends[-1]).tolist()
-    slices = [[document for document, index in zip(chosen, part, strict=True) if index == wanted]
-              for wanted in range(count)]
+    slices = [
+        [document for document, index in zip(chosen, part, strict=True) if index == wanted] for wanted in range(count)
+    ]
     return [documents for documents in slices if documents]
 
 
