@@ -17,8 +17,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"prompts": 8, "samples": 4},
         "storage": {"keep_rollouts_every": 2, "checkpoint_every": 2},
     },
-    # Minutes on two cores. Calibrated on plain GRPO alone, so that clipping at four updates is in play while reward grows
-    # over the whole run. Share of tokens clipped, first step -> middle -> end: 4 % -> 0.4-0.6 % -> 0.25-0.45 % at 4e-4
+    # Minutes on two cores. Calibrated on plain GRPO alone: clipping at four updates is in play while reward grows over
+    # the whole run. Share of tokens clipped, first step -> middle -> end: 4 % -> 0.4-0.6 % -> 0.25-0.45 % at 4e-4
     # (entropy has collapsed by then, little is left to move); at 3e-4 it averages 0.4-0.5 %, at 1e-4 0.1 %. 4.5e-4 grew
     # more slowly and lost pass@16 on the one seed tried.
     "cpu": {"name": "cpu", "optimiser": {"learning_rate": 4e-4}, "training": {"steps": 150}},
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"steps": 400, "micro_batch_tokens": 65536},
         "evaluation": {"prompts": 512, "samples": 64},
     },
-    # The published setting of arXiv 2511.05993: policy, batch, updates, optimiser, length, evaluation samples. Its task,
+    # The published setting of arXiv 2511.05993: policy, batch, updates, optimiser, length, evaluation samples. Its data,
     # DAPO-Math-17K, is not among the tasks yet.
     "paper": {
         "name": "paper",
