@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"steps": 400, "micro_batch_tokens": 65536},
         "evaluation": {"prompts": 512, "samples": 64},
     },
-    # The published setting of arXiv 2511.05993: policy, batch, updates, optimiser, length, evaluation samples. Its data,
+    # The published setting of arXiv 2511.05993: policy, batch, updates, optimiser, length, samples. Its data,
     # DAPO-Math-17K, is not among the tasks yet.
     "paper": {
         "name": "paper",
