@@ -9,7 +9,7 @@ import pytest
 
 import workbench as wb
 from tests.browser.conftest import click_plot
-from tests.browser.test_jupyterlab import KERNEL_STATUS, lab, points_drawn  # noqa: F401  (lab is a fixture)
+from tests.browser.test_jupyterlab import KERNEL_STATUS, lab  # noqa: F401  (lab is a fixture)
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_quickstart.ipynb"
 IDLE = KERNEL_STATUS + " === 'idle'"
@@ -23,7 +23,7 @@ def open_notebook(opened, address, folder, **parameters):
     name = f"quickstart-{parameters['seed']}.ipynb"
     nbformat.write(notebook, folder / name)
     page = opened.page
-    page.goto(f"{address}/lab/tree/{name}")
+    page.goto(f"{address}/lab/workspaces/{parameters['seed']}/tree/{name}")  # a workspace without other tests' tabs
     page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
     page.wait_for_function(IDLE, timeout=60_000)
@@ -54,8 +54,11 @@ def test_all_cells_run_with_a_live_figure_and_a_live_token_view(outputs, watched
     )
     page.wait_for_selector(".wb-token", timeout=120_000)
     page.wait_for_function(IDLE, timeout=60_000)
-    assert page.locator(".widget-label").inner_text() == "finished, step 30 of 30"
-    assert points_drawn(page) >= 30
+    assert page.locator(".widget-label").text_content() == "finished, step 30 of 30"
+    live = page.locator(".js-plotly-plot").nth(1)
+    live.scroll_into_view_if_needed()
+    assert live.evaluate("plot => plot.data[0].x.length") == 30
+    opened.shot("quickstart-in-lab-live")
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert run_of(folder).status["state"] == "finished"
     curves = page.locator(".js-plotly-plot").nth(2)
@@ -72,8 +75,12 @@ def test_interrupting_the_cell_stops_the_run_cleanly(outputs, watched):
         "/running, step [1-9]/.test(document.querySelector('.widget-label')?.textContent)", timeout=120_000
     )
     page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    page.wait_for_function(IDLE, timeout=60_000)
     run = run_of(folder)
-    status = json.loads((run.path / "status.json").read_text())
+    for _ in range(120):
+        status = json.loads((run.path / "status.json").read_text())
+        if status["state"] != "running":
+            break
+        page.wait_for_timeout(500)
+    opened.shot("quickstart-in-lab-interrupted")
     assert status["state"] == "interrupted"
     assert status["step"] == max(run.checkpoints) == run.metrics["step"].max()

@@ -106,12 +106,13 @@ def test_a_stop_request_ends_at_a_step_boundary_and_continues(tmp_path, undistur
     output = process.communicate()[0]
     assert process.returncode == 130, output
     run = wb.open_run(tmp_path / CONFIG.run_id)
-    assert run.status["state"] == "interrupted"
-    assert max(run.checkpoints) == run.status["step"] == run.metrics["step"].max() < 6
+    status = run.status
+    assert status["state"] == "interrupted"
+    assert max(run.checkpoints) == status["step"] == run.metrics["step"].max() < 6
     assert start(tmp_path).wait() == 0
     continued = fingerprint(tmp_path / CONFIG.run_id)
     # The stop left a checkpoint of its own; everything else, the last checkpoint included, must be the same.
-    stop = f"checkpoints/{run.status['step']:06d}"
+    stop = f"checkpoints/{status['step']:06d}"
     common = {name for name in continued if not name.startswith(stop)} & set(undisturbed)
     assert "checkpoints/000006/model.safetensors" in common
     assert {name for name in undisturbed if not name.startswith("checkpoints")} <= common

@@ -6,6 +6,9 @@ import torch
 import workbench as wb
 from workbench.training.trainer import Trainer
 
+ROUNDING = {"atol": 3e-5, "rtol": 1e-5}
+"""Cached decoding and the packed forward add in different orders; logits of size 30 carry 1e-5 of fp32 rounding."""
+
 
 def trainer(**overrides):
     return Trainer(wb.preset("smoke", {"rollout.samples": 8} | overrides))
@@ -14,7 +17,7 @@ def trainer(**overrides):
 def test_the_first_update_is_on_policy_and_later_ones_are_not():
     one = trainer(**{"training.updates_per_rollout": 1}).step(1)
     ratio = (one.rollouts.tokens.logp - one.rollouts.tokens.old_logp).exp()
-    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), **ROUNDING)
     assert one.metrics["clip/low_fraction"] == one.metrics["clip/high_fraction"] == 0
     four = trainer(**{"training.updates_per_rollout": 4, "optimiser.learning_rate": 1e-2}).step(1)
     assert four.metrics["kl/old"] > 1e-4
@@ -25,8 +28,13 @@ def test_a_scoring_pass_gives_the_samplers_log_probs():
     by_sampler, by_trainer = (
         trainer(**{"training.old_logp": who}).step(1).rollouts.tokens for who in ("rollout", "trainer")
     )
-    torch.testing.assert_close(by_sampler.old_logp, by_trainer.old_logp, atol=1e-5, rtol=0)
-    torch.testing.assert_close(by_sampler.entropy, by_trainer.entropy, atol=1e-5, rtol=0)
+    torch.testing.assert_close(by_sampler.old_logp, by_trainer.old_logp, **ROUNDING)
+    torch.testing.assert_close(by_sampler.entropy, by_trainer.entropy, **ROUNDING)
+
+
+def test_with_the_trainers_own_log_probs_the_first_ratio_is_exactly_one():
+    tokens = trainer(**{"training.updates_per_rollout": 1, "training.old_logp": "trainer"}).step(1).rollouts.tokens
+    assert torch.equal(tokens.logp, tokens.old_logp)
 
 
 def test_entropy_agrees_with_the_surprise_of_the_samples():
@@ -43,11 +51,10 @@ def test_an_epoch_visits_every_prompt_once_in_a_new_order_each_time():
     assert epochs[0] != epochs[1]
 
 
-def test_reinforcing_raises_the_reward_of_an_easy_reward():
-    """A few steps on the real task with a large rate: training moves the policy and the metrics say so."""
-    t = trainer(**{"rollout.prompts": 16, "rollout.samples": 16, "training.steps": 12, "optimiser.learning_rate": 1e-3})
-    rewards = [t.step(k).metrics["reward/mean"] for k in range(1, 13)]
-    assert sum(rewards[-4:]) > sum(rewards[:4])
+def test_reward_rises_in_the_first_steps_of_the_cpu_preset():
+    t = Trainer(wb.preset("cpu", {"task.train_size": 512}))
+    rewards = [t.step(k).metrics["reward/mean"] for k in range(1, 11)]
+    assert sum(rewards[-3:]) > sum(rewards[:3])
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.5])
@@ -60,7 +67,7 @@ def test_the_reference_is_loaded_only_for_a_penalty(kl):
 def test_temperature_is_applied_to_sampling_and_scoring_alike():
     hot = trainer(**{"rollout.temperature": 1.7, "training.updates_per_rollout": 1}).step(1)
     tokens = hot.rollouts.tokens
-    torch.testing.assert_close(tokens.logp, tokens.rollout_logp, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tokens.logp, tokens.rollout_logp, **ROUNDING)
     assert hot.metrics["entropy/mean"] > trainer().step(1).metrics["entropy/mean"]
 
 
