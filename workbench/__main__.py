@@ -64,7 +64,7 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
     from workbench.training.run import train_run
 
     stop_with_parent()
-    click.echo(f"run folder: {train_run(config, root)}")
+    click.echo(f"run {train_run(config, root).name} is finished")
 
 
 @main.command()

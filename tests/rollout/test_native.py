@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chisquare
 
 from tests.tiny import own_logps, tiny_policy
+from workbench.policy import attention
 from workbench.policy.packing import pack
 from workbench.rollout import NativeEngine, Stream
 from workbench.rollout.native import draw
@@ -73,6 +74,18 @@ def test_a_prompts_samples_do_not_depend_on_its_company():
         alone = generate(policy, [prompt], stream=Stream(0, 1, first_prompt=place))
         mine = together.select_sequences(together.sequences.prompt == place)
         assert mine.tokens.token.tolist() == alone.tokens.token.tolist()
+
+
+def test_both_attention_kernels_sample_the_same(monkeypatch):
+    """On CPU short contexts take plain products, everything else torch's SDPA."""
+    policy = tiny_policy()
+    for prompts in (PROMPTS, [PROMPTS[0], PROMPTS[0]]):  # of different and of equal length
+        products = generate(policy, prompts)
+        monkeypatch.setattr(attention, "SHORT_CONTEXT", 0)
+        sdpa = generate(policy, prompts)
+        monkeypatch.undo()
+        assert products.tokens.token.tolist() == sdpa.tokens.token.tolist()
+        torch.testing.assert_close(products.tokens.rollout_logp, sdpa.tokens.rollout_logp, atol=1e-5, rtol=0)
 
 
 def test_streams_differ_by_seed_step_purpose_and_sample():

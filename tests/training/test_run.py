@@ -140,7 +140,7 @@ def test_a_finished_run_is_loaded_not_retrained(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jsonl", ".parquet")}
     lines = []
     assert train_run(config, tmp_path, log=lines.append) == folder
-    assert "finished already" in lines[0]
+    assert "finished before" in lines[0]
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

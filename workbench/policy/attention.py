@@ -35,10 +35,13 @@ def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))
 
 
-def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
-    """softmax(q·kᵀ·scaling + mask)·v, grouped heads: query [B, H, Q, D], key/value [B, Hkv, K, D] -> [B, H, Q, D]."""
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """softmax(q·kᵀ·scaling + mask)·v, grouped heads: query [B, H, Q, D], key/value [B, Hkv, K, D] -> [B, H, Q, D].
+
+    mask: [Q, K] or [B, 1, Q or 1, K], added to the scores; None hides nothing.
+    """
     heads, kv_heads = query.shape[1], key.shape[1]
-    if query.is_cuda or key.shape[2] >= SHORT_CONTEXT:
+    if query.device.type != "cpu" or key.shape[2] >= SHORT_CONTEXT:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scaling, enable_gqa=heads != kv_heads
         )
@@ -46,9 +49,12 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
         key = key.repeat_interleave(heads // kv_heads, dim=1)
         value = value.repeat_interleave(heads // kv_heads, dim=1)
     shape = (query.shape[0], heads, query.shape[2], key.shape[2])
-    mask = mask.expand(shape[0] * heads, *shape[2:]) if mask.dim() <= 2 else mask.expand(shape).flatten(0, 1)
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
-    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling)
+    if mask is None:
+        scores = torch.bmm(query * scaling, key.transpose(1, 2))
+    else:
+        mask = mask.expand(len(query), *shape[2:]) if mask.dim() == 2 else mask.expand(shape).flatten(0, 1)
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scaling)
     return torch.bmm(scores.softmax(-1), value).unflatten(0, (-1, heads))
 
 

@@ -70,10 +70,10 @@ class _Cache:
         if self.hidden_columns is not None:
             self.hidden_columns = self.hidden_columns[rows]
 
-    def mask(self, dtype: torch.dtype) -> Tensor | float:
-        """What to add to scores [n, 1, 1, used + 1]; prompts of equal length hide nothing."""
+    def mask(self, dtype: torch.dtype) -> Tensor | None:
+        """What to add to scores [n, 1, 1, used + 1]; None for prompts of equal length, which hide nothing."""
         if self.hidden_columns is None:
-            return torch.zeros((), dtype=dtype)
+            return None
         visible = torch.nn.functional.pad(~self.hidden_columns, (0, self.used + 1 - self.prompt_columns), value=True)
         return additive_mask(visible[:, None, None, :], dtype)
 

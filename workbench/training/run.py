@@ -31,7 +31,7 @@ def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[
     with RunWriter(config, runs_root(root)) as writer:
         folder = writer.layout.root
         if writer.layout.status.exists() and Run(folder).status["state"] == "finished":
-            log(f"run {config.run_id} is finished already")
+            log(f"run {config.run_id}: finished before, loaded")
             return folder
         loop = _Loop(config, writer, log)
         try:
