@@ -31,6 +31,8 @@ def gathered(values: Tensor) -> Tensor:
         return values
     sizes = [None] * dist.get_world_size()
     dist.all_gather_object(sizes, len(values))
-    parts = [values.new_empty(size) for size in sizes]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
+    # Backends want equal sizes: pad, gather, cut.
+    padded = torch.nn.functional.pad(values, (0, max(sizes) - len(values)))
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
