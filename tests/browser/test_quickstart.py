@@ -41,7 +41,7 @@ def test_its_report_is_whole_offline(finished, watched):
     (report,) = (folder / "reports").glob("*/00_quickstart.html")
     page.goto(report.as_uri())
     page.wait_for_selector(".wb-token")
-    assert page.locator(".js-plotly-plot:has(.main-svg .scatterlayer path.js-line)").count() == 4
+    assert page.locator(".js-plotly-plot:has(.main-svg .scatterlayer path.js-line)").count() == 5
     click_plot(page, page.locator(".js-plotly-plot").nth(1), 0.999)
     page.wait_for_function("document.querySelector('.wb-step').textContent.startsWith('step 6 ')")
     opened.shot("quickstart-smoke", full_page=True)

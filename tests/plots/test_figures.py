@@ -69,6 +69,15 @@ def test_reference_is_dotted_smoothed_and_limited_to_the_runs_steps(metrics):
     np.testing.assert_allclose(reference.y, plots.ema(published["value"])[:40])
 
 
+def test_any_metric_can_be_drawn_and_a_missing_one_is_named(metrics):
+    fig = plots.metric_curve(metrics, "clip/low_fraction", run="run-1")
+    assert [trace.name for trace in fig.data] == ["clipped low, raw", "clipped low, EMA 0.6"]
+    np.testing.assert_allclose(fig.data[0].y, metrics["clip/low_fraction"])
+    assert "clipped low, fraction of tokens" in plots.summary(fig)
+    with pytest.raises(ValueError, match="no column 'entropy/mena'"):
+        plots.metric_curve(metrics, "entropy/mena")
+
+
 def test_entropy_by_sign_differs_in_dash_as_well_as_colour(metrics):
     fig = plots.entropy_by_sign(metrics)
     positive, negative = trace(fig, "A > 0, EMA 0.6"), trace(fig, "A < 0, EMA 0.6")

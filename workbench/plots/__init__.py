@@ -3,7 +3,7 @@
 Add a figure as a function in the file of its subject; colours, axes and units come from `theme`.
 """
 
-from workbench.plots.curves import entropy_by_sign, published_entropy, training_curves
+from workbench.plots.curves import entropy_by_sign, metric_curve, published_entropy, training_curves
 from workbench.plots.describe import data_table, summary
 from workbench.plots.performance import pass_at_k
 from workbench.plots.published import published_curve
@@ -13,6 +13,7 @@ __all__ = [
     "data_table",
     "ema",
     "entropy_by_sign",
+    "metric_curve",
     "pass_at_k",
     "published_curve",
     "published_entropy",

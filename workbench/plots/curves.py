@@ -1,4 +1,4 @@
-"""Figures over the rollout steps of one run: the headline curves, and entropy by the sign of the advantage."""
+"""Figures over the rollout steps of one run: the headline curves, entropy by sign of the advantage, any one metric."""
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,21 @@ def entropy_by_sign(metrics: pd.DataFrame, run: str | None = None) -> go.Figure:
     return describe(fig, summary, run=run, select="step", drawn=len(thin(steps)), total=len(steps))
 
 
+def metric_curve(metrics: pd.DataFrame, name: str, run: str | None = None) -> go.Figure:
+    """One metric over rollout steps, raw and smoothed: `name`, a column of `metrics`. Raises ValueError without it."""
+    if name not in metrics:
+        raise ValueError(f"metrics has no column {name!r}; it has {', '.join(metrics.columns)}.")
+    label, unit = UNITS.get(name, (name, ""))
+    steps = metrics["step"].to_numpy()
+    fig = figure(300, hovermode="x unified", margin_t=72)
+    fig.layout.legend.y = 1 + 28 / fig.layout.height
+    fig.add_annotation(panel_title(label, unit, y=1))
+    _add_curve(fig, steps, metrics[name], name, OKABE_ITO[0], "y", raw=True)
+    fig.update_layout(xaxis=step_axis(), yaxis=axis(rangemode="tozero"))
+    summary = f"{label}, {unit}, smoothed: {_from_to(ema(metrics[name]))}."
+    return describe(fig, summary, run=run, select="step", drawn=len(thin(steps)), total=len(steps))
+
+
 def published_entropy(curves: pd.DataFrame) -> go.Figure:
     """Published entropy curves (`step`, `value` in nats, `label`), each raw and smoothed with phi = 0.6."""
     fig = figure(300, hovermode="x unified")
@@ -107,7 +122,7 @@ def _range_mode(names) -> str:
 def _add_curve(fig, steps, values, name, colour, y, raw):
     """One metric; `raw` metrics are noisy: drawn faint, with their smoothed curve on top."""
     values = np.asarray(values, dtype=float)
-    label = UNITS[name][0]
+    label = UNITS.get(name, (name, ""))[0]
     dash = "dash" if name in ("entropy/negative", "clip/high_fraction") else "solid"
     if raw:
         _add_line(fig, steps, values, f"{label}, raw", faint(colour, 0.45), y, width=1)

@@ -26,6 +26,8 @@ UNITS = {
     "length/mean": ("Response length", "tokens"),
     "clip/low_fraction": ("clipped low", "fraction of tokens"),
     "clip/high_fraction": ("clipped high", "fraction of tokens"),
+    "group/distinct_correct": ("Distinct correct derivations", "per group"),
+    "group/zero_variance_fraction": ("Zero-variance groups", "fraction of groups"),
 }
 
 
