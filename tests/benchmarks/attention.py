@@ -2,8 +2,8 @@
 
     python tests/benchmarks/attention.py
 
-Both kernels run in turn on the same tensors (4 heads of 32, about 2,500 queries, as in a micro-batch, causal mask); forward and backward,
-fastest of several rounds. A ratio above 1 means products are faster.
+Both kernels run in turn on the same tensors (4 heads of 32, about 2,500 queries as in a micro-batch, causal mask);
+forward and backward, fastest of several rounds. A ratio above 1 means products are faster.
 """
 
 import time

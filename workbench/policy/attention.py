@@ -14,8 +14,8 @@ from workbench.policy.packing import PackedBatch
 
 NAME = "workbench"
 SHORT_CONTEXT = 128
-"""On CPU, below this many keys, plain matrix products are 1.1 to 1.9 times faster than torch's SDPA, forward and backward
-(tests/benchmarks/attention.py); at 1,024 keys they are 2.3 times slower."""
+"""On CPU, below this many keys, plain matrix products take 1.1 to 1.9 times less time than torch's SDPA, forward and
+backward (tests/benchmarks/attention.py); at 1,024 keys they take 2.3 times more."""
 
 
 def workbench_attention(module, query, key, value, attention_mask, scaling=None, attention_context=None, **kwargs):
