@@ -11,7 +11,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-browser lint lab bench clean
+.PHONY: help setup quickstart test test-browser test-slow lint lab bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test: setup lint  ## all tests; browser tests are skipped where there is no Chro
 
 test-browser: setup  ## only the tests that drive headless Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser
+
+test-slow: setup  ## runs killed at many more random moments (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
 lint: setup  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, doubled or starved of disk: the folder stays readable and the same config continues,
 ending bit-identical to a run never interrupted."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -58,7 +59,11 @@ def wait_for_line(process, containing: str) -> None:
     raise AssertionError(f"the run ended before printing '{containing}'")
 
 
-@pytest.mark.parametrize("delay", [0.0, *(round(RANDOM.uniform(0, 1.2), 3) for _ in range(5))])
+QUICK = [0.0, *(round(RANDOM.uniform(0, 1.2), 3) for _ in range(5))]
+MANY = [pytest.param(round(RANDOM.uniform(0, 2.5), 4), marks=pytest.mark.slow) for _ in range(30)]
+
+
+@pytest.mark.parametrize("delay", QUICK + MANY)
 def test_a_killed_run_stays_readable_and_ends_bit_identical(tmp_path, undisturbed, delay):
     process = start(tmp_path)
     wait_for_line(process, "run smoke-")
@@ -153,38 +158,52 @@ def test_the_lock_is_released_with_the_writer(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 60 MB: room for this run, and quick to fill."""
+    """A file system of 8 MB: room for tables and metrics, not for a checkpoint. `mount -o remount` changes its size."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small file system (root)")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
 
+def resize(folder, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+
+def assert_told_of_full_disk(process):
+    output = process.communicate()[0]
+    assert process.returncode == 1, output
+    assert "disk full in step" in output and "free some space" in output
+    assert "Traceback" not in output
+
+
 def test_a_full_disk_stops_the_run_and_space_continues_it(small_disk, undisturbed):
+    resize(small_disk, "60m")
     process = start(small_disk)
     wait_for_line(process, "step    2/6")
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 65536)
-                file.flush()
-        except OSError:
-            pass
-    output = process.communicate()[0]
-    assert process.returncode == 1, output
-    assert "No space left" in output
-    assert "Traceback" not in output
+    with ballast.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 65536)
+            file.flush()
+    assert_told_of_full_disk(process)
     run = wb.open_run(small_disk / CONFIG.run_id)
     assert len(run.metrics) >= 2
     assert 2 in run.rollout_steps
     assert len(run.rollouts(2).tokens)
     ballast.unlink()
+    assert start(small_disk).wait() == 0
+    assert fingerprint(small_disk / CONFIG.run_id) == undisturbed
+
+
+def test_a_checkpoint_that_does_not_fit_is_a_full_disk_too(small_disk, undisturbed):
+    assert_told_of_full_disk(start(small_disk))
+    run = wb.open_run(small_disk / CONFIG.run_id)
+    assert run.status["state"] == "failed" and "disk full" in run.status["reason"]
+    assert run.checkpoints == {} and not list(run.path.rglob("*.partial"))
+    resize(small_disk, "60m")
     assert start(small_disk).wait() == 0
     assert fingerprint(small_disk / CONFIG.run_id) == undisturbed
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from workbench.store.files import remove, write_atomic
@@ -20,6 +22,7 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
 
     It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the methods' state and the number of
     updates. Random streams, prompt order and learning rate are functions of the step, so there is no cursor to save.
+    Raises `OSError` if the disk does not take it; the checkpoints before it stay.
     """
 
     def write(folder: Path) -> None:
@@ -29,7 +32,11 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
         state = {"step": step, "updates": trainer.optimiser.updates, "methods": trainer.methods.state_dict()}
         (folder / STATE).write_text(json.dumps(state))
 
-    write_atomic(layout.checkpoint(step), write)
+    try:
+        write_atomic(layout.checkpoint(step), write)
+    except SafetensorError as error:  # the library wraps what the system said
+        number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(number, f"checkpoint of step {step} could not be written: {error}") from error
     for paths in list(numbered(layout.checkpoints).values())[:-keep]:
         remove(paths[0])
 

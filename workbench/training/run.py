@@ -40,8 +40,12 @@ def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[
             writer.status("interrupted", loop.step, str(stop))
             raise
         except OSError as error:
-            _fail(loop, f"disk full at step {loop.step + 1}" if error.errno == errno.ENOSPC else str(error))
-            raise
+            if error.errno != errno.ENOSPC:
+                _fail(loop, str(error))
+                raise
+            reason = f"disk full in step {loop.step + 1}; free some space and train the same config to continue"
+            _fail(loop, reason)
+            raise OSError(errno.ENOSPC, reason) from error
         except Exception as error:
             _fail(loop, f"{type(error).__name__}: {error}")
             raise
