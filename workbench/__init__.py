@@ -6,7 +6,7 @@ Everything a notebook needs is imported from here: `import workbench as wb`.
 import os
 
 # Before torch is imported: its OpenMP threads otherwise spin for milliseconds at every barrier, and a second busy
-# process on the same cores makes training 15 times slower instead of twice (tests/benchmarks/contention.sh).
+# process on the same cores makes training 15 times slower instead of 3 times (tests/benchmarks/contention.sh).
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from workbench import methods, plots, tasks
