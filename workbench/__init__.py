@@ -5,8 +5,8 @@ Everything a notebook needs is imported from here: `import workbench as wb`.
 
 import os
 
-# Before torch is imported: its OpenMP threads otherwise spin for milliseconds at every barrier, and a second busy
-# process on the same cores makes training 15 times slower instead of 3 times (tests/benchmarks/contention.sh).
+# Before torch is imported: its OpenMP threads otherwise spin for milliseconds at every barrier. Beside a twin on the
+# same two cores a rollout step took 4.2 s so and 2.8 s with this bound (tests/benchmarks/contention.sh).
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from workbench import methods, plots, tasks
