@@ -9,9 +9,12 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 # of CUDA libraries. If it cannot be reached, pip takes what its own configuration offers.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= 2
+PARITY := .venv-parity
+PARITY_READY := $(PARITY)/.ready
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-browser test-slow lint lab bench clean
+.PHONY: help setup quickstart test test-browser test-slow parity lint lab bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -45,11 +48,22 @@ test-browser: setup  ## only the tests that drive headless Chromium
 test-slow: setup  ## runs killed at many more random moments (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
+parity: $(PARITY_READY)  ## objectives and their gradients against public TRL and verl, in .venv-parity
+	OMP_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q tests/parity
+
+# The second environment sees the packages of the first and holds only what TRL and verl add to them.
+$(PARITY_READY): $(READY) tests/parity/requirements.txt
+	test -x $(PARITY)/bin/python || $(BIN)/python -m venv $(PARITY)
+	$(PARITY)/bin/pip install -q --no-deps -r tests/parity/requirements.txt
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE_PACKAGES)')')" \
+	    > $$($(PARITY)/bin/python -c '$(SITE_PACKAGES)')/main_environment.pth
+	@touch $@
+
 lint: setup  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench: setup  ## milliseconds of a rollout step: sampling, scoring, update, and the share of matmul peak
 	$(BIN)/python tests/benchmarks/rollout_step.py
 
-clean:  ## delete .venv (outputs stay)
-	rm -rf $(VENV)
+clean:  ## delete .venv and .venv-parity (outputs stay)
+	rm -rf $(VENV) $(PARITY)

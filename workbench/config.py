@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 METHODS: dict[str, type[BaseModel]] = {}
 """Registered methods by name; `workbench.methods` fills it on import, so that this module depends on none of them."""
+BUNDLES: dict[str, type[BaseModel]] = {}
+"""Registered bundles by name: published recipes that stand for several methods; filled likewise."""
 METHOD_LIST_CHECKS: list[Callable[[list], object]] = []
 """Called with a config's method objects, to raise `ValueError` if they make no objective; filled likewise."""
 TASKS: dict[str, object] = {}
@@ -61,6 +63,9 @@ class RolloutConfig(Section):
     prompts: int = Field(32, ge=1, description="prompts per rollout step")
     samples: int = Field(16, ge=1, description="responses per prompt: the group size")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature; log-probs and entropy use it too")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="nucleus: sample from the likeliest tokens that hold this probability; 1: from all"
+    )
     max_new_tokens: int = Field(0, ge=0, description="longest response in tokens; 0 takes the task's own bound")
 
 
@@ -72,7 +77,6 @@ class ObjectiveConfig(Section):
         description="loss = Σ over the optimiser step / this: all its tokens; sequences (mean over each one's tokens); "
         "or sequences × max_new_tokens (constant)",
     )
-    kl_coefficient: float = Field(0.0, ge=0, description="weight of the k3 KL penalty to the initial policy; 0 is off")
 
 
 class OptimiserConfig(Section):
@@ -92,6 +96,11 @@ class TrainingConfig(Section):
         "rollout",
         description="where the ratio's denominator comes from: the sampler's log-probs (exact for the native engine), "
         "or a separate scoring pass by the trainer",
+    )
+    score_temperature: Literal["sampling", "base"] = Field(
+        "sampling",
+        description="temperature of the trainer's log-probs and entropy: each response's own, or rollout.temperature "
+        "for all, whatever temperature a method sampled at",
     )
     micro_batch_tokens: int = Field(4096, ge=64, description="tokens per forward and backward; changes rounding only")
 
@@ -143,7 +152,7 @@ class RunConfig(Section):
     def _canonical_methods(cls, methods: Any) -> list[dict[str, Any]]:
         """Names and parameters checked, defaults filled in, so that equal methods hash equally."""
         entries = methods if isinstance(methods, list | tuple) else [methods]
-        return [_canonical_method(entry) for entry in entries]
+        return [_canonical_method(method) for entry in entries for method in _expanded(entry)]
 
     @model_validator(mode="after")
     def _combinations(self) -> RunConfig:
@@ -158,7 +167,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates}; lower it"
             )
+        if training.score_temperature == "base" and training.old_logp != "trainer":
+            raise ValueError(
+                "training.score_temperature 'base' needs log-probs the sampler does not have; set training.old_logp to "
+                "'trainer'"
+            )
         methods = self.build_methods()
+        if rollout.top_p < 1 and (training.old_logp != "trainer" or all(m.name != "tis" for m in methods)):
+            raise ValueError(
+                f"rollout.top_p is {rollout.top_p}, but the trainer's log-probs are of the untruncated policy: every "
+                "ratio would be wrong; set it to 1, or set training.old_logp to 'trainer' and add method 'tis'"
+            )
         for check in METHOD_LIST_CHECKS:
             check(methods)
         for method in methods:
@@ -168,6 +187,10 @@ class RunConfig(Section):
     def build_methods(self) -> list:
         """Fresh method objects in order (with fresh state)."""
         return [METHODS[m["name"]](**{k: v for k, v in m.items() if k != "name"}) for m in self.methods]
+
+    def cautions(self) -> list[str]:
+        """What this config allows but probably does not mean, one sentence each."""
+        return [sentence for method in self.build_methods() for sentence in method.cautions(self)]
 
     @property
     def run_id(self) -> str:
@@ -184,14 +207,22 @@ class RunConfig(Section):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _canonical_method(entry: Any) -> dict[str, Any]:
+def _expanded(entry: Any) -> list[dict[str, Any]]:
+    """A bundle's methods, or the one method itself, each with its name."""
     given = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(given, Mapping):
         raise ValueError(f"methods are names or mappings with a name, got {entry!r}")
-    given = dict(given)
+    name = given.get("name")
+    if name not in BUNDLES:
+        return [dict(given)]
+    parameters = {key: value for key, value in given.items() if key != "name"}
+    return _validated(BUNDLES[name], parameters, f"methods.{name}").expand()
+
+
+def _canonical_method(given: dict[str, Any]) -> dict[str, Any]:
     name = given.pop("name", None)
     if not isinstance(name, str) or name not in METHODS:
-        raise ValueError(f"unknown method '{name}'{nearest(str(name), METHODS)}")
+        raise ValueError(f"unknown method '{name}'{nearest(str(name), [*METHODS, *BUNDLES])}")
     return {"name": name, **_validated(METHODS[name], given, f"methods.{name}").model_dump()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,12 +18,17 @@ Column = Tensor | list[str]
 
 SEQUENCE_COLUMNS = {
     "prompt": "int: index of the prompt in the rollout batch",
+    "prompt_id": "int: row of the training set the prompt stands in",
+    "sample": "int: number of the response among those to its prompt",
     "group": "int: responses sharing a baseline have the same group",
     "length": "int: response tokens, end mark included",
     "reward": "float32: scalar reward",
     "correct": "bool: the verifier's verdict",
+    "answer": "str: the response's final answer; '' if none was found",
+    "offline": "bool: written by someone else and put in the place of a sampled response",
     "advantage": "float32: sequence advantage, before token-level shaping",
     "temperature": "float32: sampling temperature",
+    "score_temperature": "float32: temperature at which the trainer's log-probs and entropy are taken",
     "finished": "bool: ended by an end-of-sequence token (False: truncated)",
     "prompt_text": "str: decoded prompt",
     "text": "str: decoded response",
@@ -35,6 +41,10 @@ TOKEN_COLUMNS = {
     "rollout_logp": "float32, nats: log-prob under the distribution the sampler drew from",
     "old_logp": "float32, nats: log-prob under the policy before this step's updates, at the sampling temperature",
     "logp": "float32, nats: log-prob when the token was last trained on, before that update",
+    "ratio": "float32: importance ratio at that moment, as the surrogate used it",
+    "clip_low": "float32: ε_low that held for the token",
+    "clip_high": "float32: ε_high that held for the token",
+    "weight": "float32: weight of the token's surrogate; 0 if masked out of the loss",
     "ref_logp": "float32, nats: log-prob under the reference policy",
     "entropy": "float32, nats: full-vocabulary entropy at the sampling temperature, before this step's updates",
     "advantage": "float32: token advantage after shaping",
@@ -89,6 +99,16 @@ class Table(Mapping):
         )
 
 
+def concatenate(tables: list[Table]) -> Table:
+    """The rows of all tables, which have the same columns."""
+
+    def column(name: str) -> Column:
+        columns = [table[name] for table in tables]
+        return list(chain(*columns)) if isinstance(columns[0], list) else torch.cat(columns)
+
+    return Table(**{name: column(name) for name in tables[0]})
+
+
 def token_index(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Keys of a token table from response lengths [S]: (`sequence` [N], `position` [N]), both int64."""
     sequence = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
@@ -106,6 +126,14 @@ class Rollouts:
     prompts: list[Tensor]
     sequences: Table
     tokens: Table
+
+    def with_tokens(self, **columns: Column) -> Rollouts:
+        """The same rollouts with columns added to (or replaced in) the token table."""
+        return Rollouts(self.prompts, self.sequences, self.tokens.with_columns(**columns))
+
+    def with_sequences(self, **columns: Column) -> Rollouts:
+        """The same rollouts with columns added to (or replaced in) the sequence table."""
+        return Rollouts(self.prompts, self.sequences.with_columns(**columns), self.tokens)
 
     def broadcast_to_tokens(self, values: Tensor) -> Tensor:
         """Per-sequence values [S] -> per-token values [N]."""
@@ -150,6 +178,15 @@ class Rollouts:
         sequence, position = token_index(lengths[index])
         tokens = self.tokens.select(starts[index][sequence] + position).with_columns(sequence=sequence)
         return Rollouts(self.prompts, self.sequences.select(index), tokens)
+
+    def group_quantile(self, values: Tensor, q: float) -> Tensor:
+        """The q-quantile of each sequence's group (linear between order statistics), per sequence [S]."""
+        group, size = self._groups(values)
+        order = values.argsort(stable=True)
+        order = order[group[order].argsort(stable=True)]  # by group, ascending within
+        place = ((size.cumsum(0) - size).double() + q * (size.double() - 1)).clamp(0, len(values) - 1)
+        low, high = (values[order[index.long()]] for index in (place.floor(), place.ceil()))
+        return (low + (high - low) * (place - place.floor()).to(values.dtype))[group]
 
     def _groups(self, values: Tensor) -> tuple[Tensor, Tensor]:
         group = self.sequences.group

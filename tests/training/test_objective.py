@@ -8,11 +8,12 @@ import torch
 from tests.tiny import own_logps, tiny_policy
 from workbench.config import make_config
 from workbench.methods import Composition
+from workbench.methods.kl_reference import kl_estimate
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts
 from workbench.training.batching import micro_batches, mini_batches
-from workbench.training.objective import kl_k3, token_share
-from workbench.training.trainer import Trainer
+from workbench.training.objective import token_share
+from workbench.training.update import accumulate_gradient
 
 PROMPTS = [torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6, 7, 8, 9]), torch.tensor([2, 2])]
 
@@ -33,17 +34,22 @@ def rollouts_of(policy, off_policy=0.5, seed=0):
         old_logp=r.tokens.rollout_logp + noise,
         ref_logp=r.tokens.rollout_logp + noise.flip(0),
     )
-    return Rollouts(r.prompts, r.sequences.with_columns(advantage=advantage, reward=advantage), tokens)
+    sequences = r.sequences.with_columns(
+        advantage=advantage, reward=advantage, score_temperature=r.sequences.temperature
+    )
+    return Rollouts(r.prompts, sequences, tokens)
 
 
-def trainer_for(policy, cfg):
-    trainer = Trainer.__new__(Trainer)
-    trainer.config, trainer.policy, trainer.max_new_tokens = cfg, policy, 9
-    trainer.methods = Composition(cfg.build_methods())
-    return trainer
+def gradient(policy, r, cfg):
+    """The mini-batch after its backward pass, its loss, and the gradients; the policy's own are cleared."""
+    methods = Composition(cfg.build_methods())
+    batch, loss = accumulate_gradient(policy, r, methods, cfg.objective, cfg.training.micro_batch_tokens, 9)
+    gradients = [p.grad.clone() for p in policy.parameters]
+    policy.model.zero_grad()
+    return batch, loss, gradients
 
 
-def naive_loss(policy, r, cfg):
+def naive_loss(policy, r, cfg, kl=0.0):
     """The formula of the design, token by token, in Python floats where it can be."""
     o, total = cfg.objective, 0.0
     lengths = r.sequences.length.tolist()
@@ -58,7 +64,7 @@ def naive_loss(policy, r, cfg):
             clipped = min(max(ratio, 1 - o.clip_low), 1 + o.clip_high) * advantage
             loss = -(unclipped if unclipped < clipped else clipped)
             d = float(parts["ref_logp"][s][t]) - logp[t]
-            loss = loss + o.kl_coefficient * (d.exp() - d - 1)
+            loss = loss + kl * (d.exp() - d - 1)
             divisor = {"tokens": sum(lengths), "sequences": len(lengths) * length, "constant": len(lengths) * 9}
             total = total + loss / divisor[o.denominator]
     return total
@@ -69,36 +75,28 @@ def naive_loss(policy, r, cfg):
 def test_loss_and_gradient_equal_a_naive_loop(denominator, bounds):
     policy = tiny_policy()
     cfg = config(**{"objective.denominator": denominator, "objective.clip_low": bounds[0],
-                    "objective.clip_high": bounds[1], "objective.kl_coefficient": 0.1})  # fmt: skip
-    r, trainer = rollouts_of(policy), trainer_for(policy, cfg)
-    logp, loss = trainer._backward(prepared(r, trainer))
-    mine = [p.grad.clone() for p in policy.parameters]
-    policy.model.zero_grad()
-    oracle = naive_loss(policy, r, cfg)
+                    "objective.clip_high": bounds[1],
+                    "methods": ["grpo", {"name": "kl_reference", "coefficient": 0.1}]})  # fmt: skip
+    r = rollouts_of(policy)
+    batch, loss, mine = gradient(policy, r, cfg)
+    oracle = naive_loss(policy, r, cfg, kl=0.1)
     oracle.backward()
     assert loss == pytest.approx(oracle.item(), abs=1e-6)
     for got, parameter in zip(mine, policy.parameters, strict=True):
         assert (got - parameter.grad).norm() <= 1e-4 * parameter.grad.norm() + 1e-8
-    ratio = (logp - r.tokens.old_logp).exp()
+    ratio = (batch.tokens.logp - r.tokens.old_logp).exp()
+    assert torch.equal(ratio, batch.tokens.ratio)
     if bounds == (0.2, 0.2):
         for sign, outside in ((1, ratio > 1.2), (-1, ratio < 0.8)):
             assert (outside & (r.tokens.advantage * sign > 0)).any(), "the case must exercise clipping"
 
 
-def prepared(r, trainer):
-    from workbench.training.objective import prepare
-
-    return prepare(r, trainer.methods, trainer.config.objective)
-
-
 def test_micro_batches_change_neither_loss_nor_gradient():
     policy = tiny_policy()
-    results = []
-    for budget in (10**6, 64):
-        trainer = trainer_for(policy, config(**{"training.micro_batch_tokens": budget}))
-        _, loss = trainer._backward(prepared(rollouts_of(policy), trainer))
-        results.append((loss, [p.grad.clone() for p in policy.parameters]))
-        policy.model.zero_grad()
+    results = [
+        gradient(policy, rollouts_of(policy), config(**{"training.micro_batch_tokens": budget}))[1:]
+        for budget in (10**6, 64)
+    ]
     assert len(micro_batches(rollouts_of(policy).sequences.length, 64)) > 1
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
     for one, many in zip(results[0][1], results[1][1], strict=True):
@@ -108,11 +106,8 @@ def test_micro_batches_change_neither_loss_nor_gradient():
 def test_on_policy_gradient_is_reinforce_and_the_ratio_is_one():
     policy = tiny_policy()
     r = rollouts_of(policy, off_policy=0.0)
-    trainer = trainer_for(policy, config())
-    logp, _ = trainer._backward(prepared(r, trainer))
-    torch.testing.assert_close((logp - r.tokens.old_logp).exp(), torch.ones_like(logp), atol=1e-5, rtol=0)
-    mine = [p.grad.clone() for p in policy.parameters]
-    policy.model.zero_grad()
+    batch, _, mine = gradient(policy, r, config())
+    torch.testing.assert_close(batch.tokens.ratio, torch.ones_like(batch.tokens.ratio), atol=1e-5, rtol=0)
     parts = r.tokens.token.split(r.sequences.length.tolist())
     pairs = zip(r.sequences.prompt.tolist(), parts, r.sequences.advantage, strict=True)
     reinforce = -sum(a * own_logps(policy.model, r.prompts[p], y)[0].sum() for p, y, a in pairs) / len(r.tokens)
@@ -123,6 +118,7 @@ def test_on_policy_gradient_is_reinforce_and_the_ratio_is_one():
 
 def test_shares_sum_to_what_each_denominator_means():
     r = rollouts_of(tiny_policy())
+    r = r.with_tokens(mask=torch.ones_like(r.tokens.sequence, dtype=torch.bool))
     assert token_share(r, "tokens", 9).sum().item() == pytest.approx(1)
     by_sequence = r.sum_by_sequence(token_share(r, "sequences", 9))
     torch.testing.assert_close(by_sequence, torch.full((16,), 1 / 16))
@@ -154,7 +150,7 @@ def test_micro_batches_respect_the_budget_and_the_order(budget):
 def test_k3_is_an_unbiased_and_non_negative_estimate_of_the_kl():
     logits, other = torch.randn(2, 9, dtype=torch.float64)
     logp, ref = logits.log_softmax(-1), other.log_softmax(-1)
-    k3 = kl_k3(logp, ref)
+    k3 = kl_estimate(logp, ref, "k3")
     assert (k3 >= 0).all()
     exact = (logp.exp() * (logp - ref)).sum()
     torch.testing.assert_close((logp.exp() * k3).sum(), exact)

@@ -1,29 +1,62 @@
 """The seams of a method: a class with a name, typed parameters, the paper it comes from, and only the hooks it needs.
 
 Every hook has a do-nothing default. A run lists its methods in order; each hook receives what the method before it
-returned (plain composition). Hooks see the two tables, never the model. Three rules:
+returned (plain composition). Hooks see tables, never the model. When they are called, and on what:
 
-- `keep`, `advantage`, `clip` and `weight` are called on whole batches (the rollout batch, or the optimiser mini-batch),
-  never on a micro-batch, and return constants: nothing is differentiated through them.
-- `surrogate` and `regulariser` are element-wise in the tokens and differentiable in `logp` and `entropy`; they are
-  called on parts of the mini-batch.
-- A statistic over tokens or sequences goes through `workbench.methods.statistics`, which spans all devices.
+- the training prompts (`Table` with `id`, `text` and what `needs` asked for): `pool`, `candidates`, `select`,
+  `temperature`;
+- the rollout batch: `inject`, `rounds`, `accept`, `reward`, `keep`, `baseline`, `advantage`;
+- the optimiser mini-batch, before each update: `clip`, `mask`, `weight`, `mark`, in this order, each seeing the token
+  columns of those before (`clip_low`, `clip_high`, `mask`, `weight`);
+- slices of the mini-batch's token table, whole sequences at a time: `ratio`, `surrogate`, `regulariser`; they are
+  differentiable in `logp` and `entropy`.
 
-`tokens` always carries `advantage`, `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates).
+What a hook returns is a constant (nothing is differentiated through it), except from `ratio`, `surrogate` and
+`regulariser`. A statistic over tokens or sequences goes through `workbench.methods.statistics`, which spans all
+devices; so no result depends on micro-batches, packing order or the number of processes.
+
+`tokens` always carry `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates), and, from
+`advantage` on, `advantage`; more on request, see `NEEDS`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
-from workbench.config import METHODS
+from workbench.config import BUNDLES, METHODS
 from workbench.tables import Rollouts, Table
 
 if TYPE_CHECKING:
     from workbench.config import RunConfig
+
+NEEDS = {
+    "current": "tokens.logp and tokens.current_entropy of the policy about to be updated, on the whole mini-batch "
+    "(its graph is held until the update; no second pass)",
+    "ref_logp": "tokens.ref_logp: log-prob under the initial policy",
+    "expected_discriminator": "tokens.expected_discriminator: E_{v~π}[S_v], S_v = π_v (H + log π_v), at sampling time",
+    "prompt_perplexity": "prompts.perplexity: exp of the mean negative log-prob of the prompt's tokens after the first",
+    "semantic_entropy": "prompts.semantic_entropy: entropy over answers of samples of the initial policy, nats",
+}
+"""What `Method.needs` may ask for, and where it then is."""
+EXCLUSIVE = ("baseline", "ratio", "surrogate", "clip")
+"""Hooks of which a run uses at most one (of `baseline` exactly one)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `step` of `steps` and `epoch` of `epochs`, from 1; `update` of a step's `updates`, from 0."""
+
+    seed: int
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    update: int = 0
+    updates: int = 1
 
 
 class Method(BaseModel):
@@ -34,16 +67,55 @@ class Method(BaseModel):
     paper: ClassVar[str]
     """arXiv id and equation or section"""
 
+    _now: Progress = PrivateAttr(Progress(0, 1, 1, 1, 1))
+
+    def begin(self, progress: Progress) -> None:
+        """Called at the start of every rollout step and before every update; `self._now` holds it from then on."""
+        self._now = progress
+
+    def needs(self) -> set[str]:
+        """Which of `NEEDS` the method reads, as configured."""
+        return set()
+
+    def exclusive(self) -> set[str]:
+        """Which of `EXCLUSIVE` the method uses, as configured."""
+        return {hook for hook in EXCLUSIVE if getattr(type(self), hook) is not getattr(Method, hook)}
+
     def check(self, config: RunConfig) -> None:
         """Raise `ValueError` if the method cannot act in this config."""
 
-    def select(self, candidates: list, step: int) -> list:
-        """Candidate prompts -> the prompts to roll out."""
-        return candidates
+    def cautions(self, config: RunConfig) -> list[str]:
+        """One sentence for each thing that works but is probably not meant: inert settings, departures from the
+        paper."""
+        return []
 
-    def temperature(self, prompts: list, temperature: Tensor) -> Tensor:
+    def pool(self, prompts: Table, pool: Tensor) -> Tensor:
+        """Mask [M] of the training prompts in play at this step."""
+        return pool
+
+    def candidates(self, count: int) -> int:
+        """How many prompts to draw so that `count` are left after `select`."""
+        return count
+
+    def select(self, prompts: Table, chosen: Tensor) -> Tensor:
+        """Rows [K] of the candidate prompts to roll out, out of the rows `chosen` [≥ K]."""
+        return chosen
+
+    def temperature(self, prompts: Table, temperature: Tensor) -> Tensor:
         """Sampling temperature per prompt [P]."""
         return temperature
+
+    def inject(self, rollouts: Rollouts) -> dict[int, str]:
+        """Responses to put in place of sampled ones: row of `sequences` -> text."""
+        return {}
+
+    def rounds(self) -> int:
+        """How many times at most prompts are drawn and sampled to fill a batch with accepted groups."""
+        return 1
+
+    def accept(self, rollouts: Rollouts, accept: Tensor) -> Tensor:
+        """Mask [S] of the sequences whose groups count towards a full batch; equal within a group."""
+        return accept
 
     def reward(self, rollouts: Rollouts, reward: Tensor) -> Tensor:
         """Rewards [S] before normalisation."""
@@ -61,17 +133,30 @@ class Method(BaseModel):
         """Token advantages [N]."""
         return advantage
 
-    def clip(self, tokens: Table, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """(ε_low, ε_high), scalars or per token [N]."""
+    def clip(self, batch: Rollouts, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """(ε_low, ε_high), scalars or per token [N]; at most one method of a run gives them."""
         return low, high
 
-    def surrogate(self, tokens: Table, logp: Tensor, low: Tensor, high: Tensor) -> Tensor | None:
-        """Per-token loss [n] in place of the PPO clip; at most one method of a run gives it."""
+    def mask(self, batch: Rollouts, mask: Tensor) -> Tensor:
+        """Mask [N] of the tokens that take part in the loss, its denominator included."""
+        return mask
+
+    def weight(self, batch: Rollouts, weight: Tensor) -> Tensor:
+        """Per-token weight [N] of the surrogate; a token of weight 0 stays in the denominator."""
+        return weight
+
+    def mark(self, batch: Rollouts) -> dict[str, Tensor]:
+        """Further token columns [N], decided on the whole mini-batch, that this method's `ratio`, `surrogate` or
+        `regulariser` read; named `<method>_<column>`. Controllers that act per update move here."""
+        return {}
+
+    def ratio(self, tokens: Table, logp: Tensor) -> Tensor | None:
+        """Importance ratio per token [n] in place of exp(logp − old_logp); at most one method of a run gives it."""
         return None
 
-    def weight(self, tokens: Table, weight: Tensor) -> Tensor:
-        """Per-token loss weight [N], a constant."""
-        return weight
+    def surrogate(self, tokens: Table, ratio: Tensor, logp: Tensor) -> Tensor | None:
+        """Per-token loss [n] in place of the PPO clip; at most one method of a run gives it."""
+        return None
 
     def regulariser(self, tokens: Table, logp: Tensor, entropy: Tensor) -> Tensor | None:
         """Per-token extra loss [n], differentiable in logp and entropy; None for nothing."""
@@ -86,16 +171,28 @@ class Method(BaseModel):
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-serialisable state; checkpointed with the run."""
-        return dict(self.__pydantic_private__ or {})
+        return {key: value for key, value in (self.__pydantic_private__ or {}).items() if key != "_now"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for key, value in state.items():
             setattr(self, key, value)
 
 
-def register(method: type[Method]) -> type[Method]:
-    """Class decorator: makes the method available to configs under its name."""
-    if method.name in METHODS:
-        raise ValueError(f"two methods are called '{method.name}'")
-    METHODS[method.name] = method
-    return method
+class Bundle(BaseModel):
+    """A published recipe made of several methods: in a run's list its name stands for what `expand` returns."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: ClassVar[str]
+    paper: ClassVar[str]
+
+    def expand(self) -> list[dict[str, Any]]:
+        """Entries for `RunConfig.methods`."""
+        raise NotImplementedError
+
+
+def register(kind: type) -> type:
+    """Class decorator: makes a method or bundle available to configs under its name."""
+    if kind.name in METHODS or kind.name in BUNDLES:
+        raise ValueError(f"two methods are called '{kind.name}'")
+    (BUNDLES if issubclass(kind, Bundle) else METHODS)[kind.name] = kind
+    return kind

@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
 from workbench.config import METHOD_LIST_CHECKS
-from workbench.methods.base import Method
+from workbench.methods.base import EXCLUSIVE, NEEDS, Method, Progress
 from workbench.tables import Rollouts, Table
 
 
 class Composition:
-    """Calls each hook on every method in order. Raises `ValueError` unless exactly one gives a baseline and at most one
-    a surrogate."""
+    """Calls each hook on every method in order.
+
+    Raises `ValueError` unless exactly one method gives a baseline, and if a method is listed twice or two of them give
+    a ratio, a surrogate or clip bounds.
+    """
 
     def __init__(self, methods: list[Method]):
         self.methods = methods
-        self._baseline = _only(methods, "baseline", required=True)
-        self._surrogate = _only(methods, "surrogate", required=False)
+        only = {hook: _only(methods, hook) for hook in EXCLUSIVE}
+        if only["baseline"] is None:
+            raise ValueError(f"methods {[m.name for m in methods]} give no baseline; add one, e.g. 'grpo'")
+        twice = [name for name, count in Counter(m.name for m in methods).items() if count > 1]
+        if twice:
+            raise ValueError(f"methods list '{twice[0]}' twice; keep one of them")
+        self._baseline, self._ratio, self._surrogate = only["baseline"], only["ratio"], only["surrogate"]
+        self.needs = set().union(*(m.needs() for m in methods))
+        assert self.needs <= set(NEEDS), self.needs
 
-    def select(self, candidates: list, step: int) -> list:
+    def begin(self, progress: Progress) -> None:
         for method in self.methods:
-            candidates = method.select(candidates, step)
-        return candidates
+            method.begin(progress)
 
-    def temperature(self, prompts: list, temperature: Tensor) -> Tensor:
+    def pool(self, prompts: Table) -> Tensor:
+        pool = torch.ones(len(prompts), dtype=torch.bool)
+        for method in self.methods:
+            pool = method.pool(prompts, pool)
+        return pool
+
+    def candidates(self, count: int) -> int:
+        for method in reversed(self.methods):
+            count = method.candidates(count)
+        return count
+
+    def select(self, prompts: Table) -> Tensor:
+        chosen = torch.arange(len(prompts))
+        for method in self.methods:
+            chosen = method.select(prompts, chosen)
+        return chosen
+
+    def temperature(self, prompts: Table, temperature: Tensor) -> Tensor:
         for method in self.methods:
             temperature = method.temperature(prompts, temperature)
         return temperature
+
+    def inject(self, rollouts: Rollouts) -> dict[int, str]:
+        return {row: text for method in self.methods for row, text in method.inject(rollouts).items()}
+
+    def rounds(self) -> int:
+        return max(method.rounds() for method in self.methods)
+
+    def accept(self, rollouts: Rollouts) -> Tensor:
+        accept = torch.ones_like(rollouts.sequences.prompt, dtype=torch.bool)
+        for method in self.methods:
+            accept = method.accept(rollouts, accept)
+        return accept
 
     def reward(self, rollouts: Rollouts, reward: Tensor) -> Tensor:
         for method in self.methods:
@@ -35,7 +75,7 @@ class Composition:
         return reward
 
     def keep(self, rollouts: Rollouts) -> Tensor:
-        keep = torch.ones(len(rollouts.sequences), dtype=torch.bool, device=rollouts.sequences.reward.device)
+        keep = torch.ones_like(rollouts.sequences.prompt, dtype=torch.bool)
         for method in self.methods:
             keep = method.keep(rollouts, keep)
         return keep
@@ -49,22 +89,35 @@ class Composition:
             advantage = method.advantage(rollouts, advantage)
         return advantage
 
-    def clip(self, tokens: Table, low: float, high: float) -> tuple[Tensor, Tensor]:
+    def clip(self, batch: Rollouts, low: float, high: float) -> tuple[Tensor, Tensor]:
         """Bounds per token, [N] each."""
-        device = tokens.advantage.device
-        bounds = torch.tensor(low, device=device), torch.tensor(high, device=device)
+        like = batch.tokens.advantage
+        bounds = like.new_tensor(low), like.new_tensor(high)
         for method in self.methods:
-            bounds = method.clip(tokens, *bounds)
-        return bounds[0].expand(len(tokens)), bounds[1].expand(len(tokens))
+            bounds = method.clip(batch, *bounds)
+        return bounds[0].expand_as(like), bounds[1].expand_as(like)
 
-    def surrogate(self, tokens: Table, logp: Tensor, low: Tensor, high: Tensor) -> Tensor | None:
-        return None if self._surrogate is None else self._surrogate.surrogate(tokens, logp, low, high)
-
-    def weight(self, tokens: Table) -> Tensor:
-        weight = torch.ones_like(tokens.advantage)
+    def mask(self, batch: Rollouts) -> Tensor:
+        mask = torch.ones_like(batch.tokens.sequence, dtype=torch.bool)
         for method in self.methods:
-            weight = method.weight(tokens, weight)
+            mask = method.mask(batch, mask)
+        return mask
+
+    def weight(self, batch: Rollouts) -> Tensor:
+        weight = torch.ones_like(batch.tokens.advantage)
+        for method in self.methods:
+            weight = method.weight(batch, weight)
         return weight.detach()
+
+    def mark(self, batch: Rollouts) -> dict[str, Tensor]:
+        return {name: column for method in self.methods for name, column in method.mark(batch).items()}
+
+    def ratio(self, tokens: Table, logp: Tensor) -> Tensor:
+        own = None if self._ratio is None else self._ratio.ratio(tokens, logp)
+        return (logp - tokens.old_logp).exp() if own is None else own
+
+    def surrogate(self, tokens: Table, ratio: Tensor, logp: Tensor) -> Tensor | None:
+        return None if self._surrogate is None else self._surrogate.surrogate(tokens, ratio, logp)
 
     def regulariser(self, tokens: Table, logp: Tensor, entropy: Tensor) -> Tensor | None:
         """Σ of the methods' regularisers [n]; None when there is none."""
@@ -87,12 +140,10 @@ class Composition:
             method.load_state_dict(state)
 
 
-def _only(methods: list[Method], hook: str, required: bool) -> Method | None:
-    having = [m for m in methods if getattr(type(m), hook) is not getattr(Method, hook)]
+def _only(methods: list[Method], hook: str) -> Method | None:
+    having = [m for m in methods if hook in m.exclusive()]
     if len(having) > 1:
         raise ValueError(f"methods {[m.name for m in having]} each give a {hook}; keep one of them")
-    if required and not having:
-        raise ValueError(f"methods {[m.name for m in methods]} give no {hook}; add one, e.g. 'grpo'")
     return having[0] if having else None
 
 

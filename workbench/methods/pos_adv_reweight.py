@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods.base import Method, register
-from workbench.tables import Table
+from workbench.tables import Rollouts
 
 
 @register
@@ -37,8 +37,8 @@ class PosAdvReweight(Method):
     def model_post_init(self, _context) -> None:
         self._lambda = self.initial
 
-    def weight(self, tokens: Table, weight: Tensor) -> Tensor:
-        return torch.where(tokens.advantage > 0, weight * self._lambda, weight)
+    def weight(self, batch: Rollouts, weight: Tensor) -> Tensor:
+        return torch.where(batch.tokens.advantage > 0, weight * self._lambda, weight)
 
     def observe(self, measures: dict[str, float]) -> None:
         change = -self.delta if measures["entropy/mean"] < self.target else self.delta

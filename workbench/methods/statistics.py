@@ -1,32 +1,72 @@
-"""Statistics over tokens or sequences that are right on one device and on many.
+"""Statistics and selections over tokens or sequences that are right on one device and on many.
 
 Whatever a hook computes over the batch goes through these functions: under torch.distributed they span all ranks.
+Sums are taken in fp64, ties and random draws are decided by `token_key`, a token's identity; so the outcome is the same
+for any order of the sequences and any number of devices.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.tables import Rollouts
+
 
 def total(values: Tensor) -> Tensor:
-    """Σ values, over all devices; a scalar."""
-    out = values.sum()
+    """Σ values [N] (a number or bool each), over all devices; an fp64 scalar."""
+    out = values.double().sum()
     if dist.is_initialized():
         dist.all_reduce(out)
     return out
 
 
 def mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of values [N] where mask [N] (bool), over all devices; NaN when nothing is selected."""
+    """Mean of values [N] where mask [N] (bool), over all devices; fp64 scalar, NaN when nothing is selected."""
     chosen = values if mask is None else values[mask]
-    count = total(torch.ones_like(chosen))
-    return total(chosen) / count
+    return total(chosen) / total(torch.ones_like(chosen, dtype=torch.float64))
+
+
+def std(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Population standard deviation of values [N] where mask [N], over all devices; fp64 scalar."""
+    chosen = (values if mask is None else values[mask]).double()
+    return mean((chosen - mean(chosen)).square()).sqrt()
+
+
+def largest(values: Tensor, count: int, rollouts: Rollouts, among: Tensor | None = None) -> Tensor:
+    """Mask [N] of the `count` largest token values over all devices, out of those in the mask `among` [N] (all).
+
+    Equal values are taken in the order of `token_key`. Fewer than `count` candidates are all taken.
+    """
+    among = torch.ones_like(values, dtype=torch.bool) if among is None else among
+    mine, key = values[among].double(), token_key(rollouts)[among]
+    every, every_key = gathered(mine), gathered(key)
+    chosen = among.clone()
+    if count < len(every):
+        by_key = every_key.argsort()
+        by_value = every[by_key].argsort(descending=True, stable=True)
+        cut = by_key[by_value[count - 1]] if count else None
+        after = (mine == every[cut]) & (key <= every_key[cut]) | (mine > every[cut]) if count else mine > math.inf
+        chosen[among] = after
+    return chosen
+
+
+def quantile(values: Tensor, q: float, mask: Tensor | None = None) -> Tensor:
+    """The q-quantile (0 ≤ q ≤ 1) of values [N] where mask [N], over all devices, linear between order statistics as in
+    `torch.quantile`, of any number of values; NaN when nothing is selected."""
+    every = gathered(values if mask is None else values[mask]).sort().values
+    if len(every) == 0:
+        return torch.full((), math.nan, dtype=values.dtype, device=values.device)
+    place = q * (len(every) - 1)
+    low, high = every[math.floor(place)], every[math.ceil(place)]
+    return low + (high - low) * (place - math.floor(place))
 
 
 def gathered(values: Tensor) -> Tensor:
-    """All devices' values [N_rank], concatenated in rank order [ΣN]; for quantiles and top-k selections."""
+    """All devices' values [N_rank], concatenated in rank order [ΣN]."""
     if not dist.is_initialized():
         return values
     sizes = [None] * dist.get_world_size()
@@ -36,3 +76,33 @@ def gathered(values: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def sequence_key(rollouts: Rollouts) -> Tensor:
+    """[S] int64, a sequence's identity within its step: (prompt, sample)."""
+    return rollouts.sequences.prompt * (1 << 20) + rollouts.sequences.sample
+
+
+def token_key(rollouts: Rollouts) -> Tensor:
+    """[N] int64, a token's identity within its step: (prompt, sample, position)."""
+    return rollouts.broadcast_to_tokens(sequence_key(rollouts)) * (1 << 20) + rollouts.tokens.position
+
+
+def uniform(key: Tensor, *salt: int) -> Tensor:
+    """Uniform [0, 1) fp64 draws [N], a function of each `key` (int64) and the salt alone (splitmix64)."""
+    state = _mix(torch.tensor(0, device=key.device))
+    for number in salt:
+        state = _mix(state ^ number)
+    return _logical_shift(_mix(_mix(key) ^ state), 11).double() * 2.0**-53
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finaliser of splitmix64 on int64, whose multiplication wraps around as the unsigned one does."""
+    x = x - 7046029254386353131  # + 0x9E3779B97F4A7C15
+    x = (x ^ _logical_shift(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ _logical_shift(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ _logical_shift(x, 31)
+
+
+def _logical_shift(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -109,25 +109,40 @@ def _clip_high(r: Rollouts) -> Tensor:
     return masked_mean((r.tokens.advantage > 0) & (_ratio(r) > 1 + r.tokens.clip_high))
 
 
-@UPDATE.metric("ratio/mean", "1", "mean of π/π_old when the token was trained on, before that update")
+@UPDATE.metric(
+    "ratio/mean",
+    "1",
+    "mean importance ratio (π/π_old unless a method says otherwise) when the token was trained on, before that update",
+)
 def _ratio_mean(r: Rollouts) -> Tensor:
     return masked_mean(_ratio(r))
 
 
-@UPDATE.metric("ratio/max", "1", "largest π/π_old of the step")
+@UPDATE.metric("ratio/max", "1", "largest importance ratio of the step")
 def _ratio_max(r: Rollouts) -> Tensor | None:
     return _ratio(r).max() if len(r.tokens) else None
+
+
+@UPDATE.metric("weight/mean", "1", "mean weight of the tokens' surrogate, 0 for tokens masked out of the loss")
+def _weight_mean(r: Rollouts) -> Tensor | None:
+    return masked_mean(r.tokens.weight) if "weight" in r.tokens else None
+
+
+@UPDATE.metric("weight/zero_fraction", "fraction", "share of tokens whose surrogate has weight 0 or is masked out")
+def _weight_zero(r: Rollouts) -> Tensor | None:
+    return masked_mean(r.tokens.weight == 0) if "weight" in r.tokens else None
 
 
 @UPDATE.metric(
     "kl/old", "nats", "k3 estimate of KL(π_old‖π) over the step's updates: mean of r − 1 − log r, r = π/π_old"
 )
 def _kl_old(r: Rollouts) -> Tensor:
-    return masked_mean(_ratio(r) - 1 - (r.tokens.logp - r.tokens.old_logp))
+    change = r.tokens.logp - r.tokens.old_logp
+    return masked_mean(change.expm1() - change)
 
 
 def _ratio(r: Rollouts) -> Tensor:
-    return (r.tokens.logp - r.tokens.old_logp).exp()
+    return r.tokens.ratio if "ratio" in r.tokens else (r.tokens.logp - r.tokens.old_logp).exp()
 
 
 def _one_per_group(r: Rollouts, values: Tensor) -> Tensor:

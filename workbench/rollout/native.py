@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,16 +24,29 @@ class NativeEngine:
         self.policy = policy
 
     def generate(
-        self, prompts: list[Tensor], samples: int, temperature: Tensor, max_new_tokens: int, stream: Stream
+        self,
+        prompts: list[Tensor],
+        samples: int,
+        temperature: Tensor,
+        max_new_tokens: int,
+        stream: Stream,
+        *,
+        top_p: float = 1.0,
+        discriminator: bool = False,
     ) -> Rollouts:
-        """Sample `samples` responses to each of P prompts, untruncated (no top-k, no top-p).
+        """Sample `samples` responses to each of P prompts; from the whole vocabulary, or from the nucleus `top_p`.
 
         prompts: P tensors of token ids; temperature: [P] > 0. Returns S = P·samples sequences, prompt by prompt, with
-        `prompt, group, length, temperature, finished`, and tokens with `rollout_logp` and `entropy` of the distribution
-        sampled from (fp32, nats). Raises `FloatingPointError`, naming prompt and sample, on a non-finite log-prob.
+        `prompt, sample, group, length, temperature, finished`, and tokens (fp32, nats) with `rollout_logp` of the
+        distribution sampled from, nucleus included, `entropy` of the whole vocabulary, and, if `discriminator`,
+        `expected_discriminator` (arXiv 2602.03392). Raises `FloatingPointError`, naming prompt and sample, on a
+        non-finite log-prob.
         """
         with torch.inference_mode():
             state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
+            state.top_p = top_p
+            if discriminator:
+                state.columns["expected_discriminator"] = torch.zeros_like(state.columns["entropy"])
             while state.step():
                 pass
         return state.rollouts()
@@ -110,24 +121,36 @@ class _DecodeAttention:
         return out.flatten(1, 2).unsqueeze(1)
 
 
-@dataclass
-class _Draw:
-    token: Tensor
-    logp: Tensor
-    entropy: Tensor
-
-
-def draw(logits: Tensor, uniform: np.ndarray) -> _Draw:
-    """Inverse-CDF sampling of logits [n, V] with uniforms [n] in [0, 1): tokens, log-probs and exact entropies [n].
+def draw(
+    logits: Tensor, uniform: np.ndarray, top_p: float = 1.0, discriminator: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Inverse-CDF sampling of logits [n, V] with uniforms [n] in [0, 1): tokens [n] and their columns [n], see
+    `NativeEngine.generate`.
 
     The cumulative sum is fp64, so that rare tokens at the end of a large vocabulary keep their probability.
     """
     probs, shifted, log_norm, entropy = distribution(logits)
-    cumulative = probs.double().cumsum(-1)
-    threshold = torch.from_numpy(uniform).to(logits.device) * cumulative[:, -1]
+    drawn_from = probs if top_p == 1 else nucleus(probs, top_p)
+    cumulative = drawn_from.double().cumsum(-1)
+    mass = cumulative[:, -1]
+    threshold = torch.from_numpy(uniform).to(logits.device) * mass
     token = torch.searchsorted(cumulative, threshold.unsqueeze(1), right=True).squeeze(1)
     token.clamp_(max=logits.shape[1] - 1)
-    return _Draw(token, shifted.gather(1, token.unsqueeze(1)).squeeze(1) - log_norm, entropy)
+    logp = shifted.gather(1, token.unsqueeze(1)).squeeze(1) - log_norm
+    columns = {"rollout_logp": logp if top_p == 1 else logp - mass.log().float(), "entropy": entropy}
+    if discriminator:
+        squares = probs * probs
+        columns["expected_discriminator"] = squares.sum(-1) * (entropy - log_norm) + torch.linalg.vecdot(
+            squares, shifted
+        )
+    return token, columns
+
+
+def nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """probs [n, V] with all but the likeliest tokens set to 0: the fewest that hold at least `top_p`."""
+    ordered, index = probs.sort(dim=-1, descending=True, stable=True)
+    before = ordered.double().cumsum(-1) - ordered
+    return torch.zeros_like(probs).scatter_(-1, index, ordered.masked_fill(before >= top_p, 0.0))
 
 
 class _Generation:
@@ -145,8 +168,8 @@ class _Generation:
         self.length = torch.zeros(count, dtype=torch.int64, device=device)
         self.finished = torch.zeros(count, dtype=torch.bool, device=device)
         self.token = torch.zeros(count, max_new_tokens, dtype=torch.int64, device=device)
-        self.logp = torch.zeros(count, max_new_tokens, device=device)
-        self.entropy = torch.zeros(count, max_new_tokens, device=device)
+        self.columns = {name: torch.zeros(count, max_new_tokens, device=device) for name in ("rollout_logp", "entropy")}
+        self.top_p = 1.0
         self.prompt_lengths = torch.tensor([len(p) for p in prompts], device=device)
         self._prefill()
 
@@ -164,20 +187,21 @@ class _Generation:
     def step(self) -> bool:
         """Draw one token for every live sequence; True while some sequence goes on."""
         logits = self.policy.logits(self.hidden).div_(self.temperature[self.rows].unsqueeze(1))
-        drawn = draw(logits, self.uniforms.at(self.position, self.rows.cpu().numpy()))
-        self._refuse_non_finite(drawn)
+        uniform = self.uniforms.at(self.position, self.rows.cpu().numpy())
+        token, drawn = draw(logits, uniform, self.top_p, "expected_discriminator" in self.columns)
+        self._refuse_non_finite(drawn["rollout_logp"])
         rows, at = self.rows[self.alive], self.position
-        for store, value in ((self.token, drawn.token), (self.logp, drawn.logp), (self.entropy, drawn.entropy)):
-            store[rows, at] = value[self.alive]
+        self.token[rows, at] = token[self.alive]
+        for name, column in self.columns.items():
+            column[rows, at] = drawn[name][self.alive]
         self.length[rows] += 1
-        ended = torch.isin(drawn.token, self.eos) & self.alive
+        ended = torch.isin(token, self.eos) & self.alive
         self.finished[self.rows[ended]] = True
         self.alive &= ~ended
         self.position += 1
         alive = int(self.alive.sum())
         if alive == 0 or self.position == self.max_new_tokens:
             return False
-        token = drawn.token
         if alive < COMPACT_BELOW * len(self.alive):
             token = token[self.alive]
             self._compact()
@@ -196,8 +220,8 @@ class _Generation:
         self.cache.used += 1
         self.next_position = self.next_position + 1
 
-    def _refuse_non_finite(self, drawn: _Draw) -> None:
-        bad = ~torch.isfinite(drawn.logp)
+    def _refuse_non_finite(self, logp: Tensor) -> None:
+        bad = ~torch.isfinite(logp)
         if bool(bad.any()):
             row = int(self.rows[bad][0])
             raise FloatingPointError(
@@ -211,6 +235,7 @@ class _Generation:
         prompt = torch.arange(len(self.prompts), device=device).repeat_interleave(self.samples)
         sequences = Table(
             prompt=prompt,
+            sample=torch.arange(len(prompt), device=device) % self.samples,
             group=prompt,
             length=length,
             temperature=self.temperature.clone(),
@@ -221,7 +246,6 @@ class _Generation:
             sequence=sequence,
             position=position,
             token=self.token[sequence, position],
-            rollout_logp=self.logp[sequence, position],
-            entropy=self.entropy[sequence, position],
+            **{name: column[sequence, position] for name, column in self.columns.items()},
         )
         return Rollouts(self.prompts, sequences, tokens)

@@ -30,10 +30,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier says of one response: `reward` (0 or 1), `correct`, and the task's further `measures`."""
+    """What a verifier says of one response: `reward` (0 or 1), `correct`, the final `answer` as text ('' if none could
+    be found; responses with equal answers mean the same), and the task's further `measures`."""
 
     reward: float
     correct: bool
+    answer: str
     measures: dict[str, object] = field(default_factory=dict)
 
 

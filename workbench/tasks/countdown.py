@@ -85,7 +85,7 @@ class Countdown(Task):
 
     def verify(self, prompt: Prompt, response_text: str) -> Verdict:
         if len(response_text) > MAX_TEXT or not response_text.endswith((SOLVED, GAVE_UP)):
-            return Verdict(0.0, False, {"valid": False, "attempts": 0, "derivation": ""})
+            return Verdict(0.0, False, "", {"valid": False, "attempts": 0, "derivation": ""})
         numbers, target = numbers_and_target(prompt)
         attempts = [check_attempt(text, numbers) for text in response_text[:-1].split(";")]
         last = attempts[-1]
@@ -95,7 +95,8 @@ class Countdown(Task):
             "attempts": len(attempts),
             "derivation": last[1] if correct else "",
         }
-        return Verdict(float(correct), correct, measures)
+        answer = str(last[0]) if last is not None and response_text.endswith(SOLVED) else ""
+        return Verdict(float(correct), correct, answer, measures)
 
     def trace(self, prompt: Prompt, solver: Solver, rng: Random) -> str:
         numbers, target = numbers_and_target(prompt)

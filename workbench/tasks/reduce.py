@@ -107,13 +107,14 @@ class Reduce(Task):
                 return Prompt(f"{expression}=", self.name, str(value))
 
     def verify(self, prompt: Prompt, response_text: str) -> Verdict:
-        unfinished = Verdict(0.0, False, {"valid": False, "derivation": ""})
+        unfinished = Verdict(0.0, False, "", {"valid": False, "derivation": ""})
         if len(response_text) > MAX_TEXT or not response_text.endswith(END):
             return unfinished
         rewrites = response_text.removesuffix(END).split("=")
         correct = rewrites[-1] == prompt.answer
         steps = derivation(parse(prompt.text.removesuffix("=")), rewrites)
-        return Verdict(float(correct), correct, {"valid": bool(steps), "derivation": steps})
+        answer = rewrites[-1] if _NUMBER.fullmatch(rewrites[-1]) else ""
+        return Verdict(float(correct), correct, answer, {"valid": bool(steps), "derivation": steps})
 
     def trace(self, prompt: Prompt, solver: Solver, rng: Random) -> str:
         expression = parse(prompt.text.removesuffix("="))

@@ -10,7 +10,8 @@ from workbench.tasks import Prompt, get_task
 
 
 def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
-    """Decode the responses and attach the verdicts: `prompt_text, text, reward, correct` and the task's measures.
+    """Decode the responses and attach the verdicts: `prompt_text, text, reward, correct, answer` and the task's
+    measures.
 
     prompts[i] is the question of `rollouts.prompts[i]`.
     """
@@ -26,6 +27,7 @@ def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
         text=texts,
         reward=torch.tensor([v.reward for v in verdicts], dtype=torch.float32, device=device),
         correct=torch.tensor([v.correct for v in verdicts], dtype=torch.bool, device=device),
+        answer=[v.answer for v in verdicts],
         **measures,
     )
     return Rollouts(rollouts.prompts, sequences, rollouts.tokens)
@@ -37,9 +39,6 @@ def _column(values: list, device: torch.device) -> torch.Tensor | list[str]:
 
 def assign_advantages(rollouts: Rollouts, methods: Composition) -> Rollouts:
     """Attach `reward` (after the methods' shaping), the sequences' `advantage` and the tokens' `advantage`."""
-    reward = methods.reward(rollouts, rollouts.sequences.reward)
-    rollouts = Rollouts(rollouts.prompts, rollouts.sequences.with_columns(reward=reward), rollouts.tokens)
-    sequences = rollouts.sequences.with_columns(advantage=methods.baseline(rollouts))
-    rollouts = Rollouts(rollouts.prompts, sequences, rollouts.tokens)
-    tokens = rollouts.tokens.with_columns(advantage=methods.advantage(rollouts))
-    return Rollouts(rollouts.prompts, sequences, tokens)
+    rollouts = rollouts.with_sequences(reward=methods.reward(rollouts, rollouts.sequences.reward))
+    rollouts = rollouts.with_sequences(advantage=methods.baseline(rollouts))
+    return rollouts.with_tokens(advantage=methods.advantage(rollouts))

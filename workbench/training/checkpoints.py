@@ -20,8 +20,9 @@ WEIGHTS, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state
 def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> None:
     """Write checkpoints/<step>/ atomically and delete all but the newest `keep`.
 
-    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the methods' state and the number of
-    updates. Random streams, prompt order and learning rate are functions of the step, so there is no cursor to save.
+    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the methods' state, the number of
+    updates and the place in the walk through the prompts. Random streams, prompt order and learning rate are functions
+    of these.
     Raises `OSError` if the disk does not take it; the checkpoints before it stay.
     """
 
@@ -29,7 +30,12 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
         folder.mkdir()
         trainer.policy.save(folder)
         save_file(trainer.optimiser.state_tensors(), folder / OPTIMISER)
-        state = {"step": step, "updates": trainer.optimiser.updates, "methods": trainer.methods.state_dict()}
+        state = {
+            "step": step,
+            "updates": trainer.optimiser.updates,
+            "prompts": trainer.collector.walk.state_dict(),
+            "methods": trainer.methods.state_dict(),
+        }
         (folder / STATE).write_text(json.dumps(state))
 
     try:
@@ -53,6 +59,7 @@ def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
     _load_weights(trainer.policy.model, load_file(folder / WEIGHTS), folder)
     state = json.loads((folder / STATE).read_text())
     trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
+    trainer.collector.walk.load_state_dict(state["prompts"])
     trainer.methods.load_state_dict(state["methods"])
     return step
 

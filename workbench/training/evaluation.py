@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
 
 from workbench.policy.model import Policy
 from workbench.rollout import NativeEngine, Stream
-from workbench.tables import Table
+from workbench.tables import Table, concatenate
 from workbench.tasks import get_task
 from workbench.training.advantages import verify
 
@@ -31,28 +29,19 @@ def evaluate(
         stream = Stream(seed, step, f"evaluate/{name}", first)
         heat = torch.full((len(asked),), temperature)
         rollouts = NativeEngine(policy).generate(ids, samples, heat, task.max_response_tokens, stream)
-        parts.append(_samples(verify(rollouts, asked, policy.tokenizer), first, samples))
-    table = _concatenate(parts)
+        parts.append(_samples(verify(rollouts, asked, policy.tokenizer), first))
+    table = concatenate(parts)
     count = len(table)
     return Table(step=torch.full((count,), step), set=[name] * count, **table)
 
 
-def _samples(rollouts, first_prompt: int, samples: int) -> Table:
+def _samples(rollouts, first_prompt: int) -> Table:
     sequences = rollouts.sequences
     columns = {name: sequences[name] for name in sequences if name not in ("group", "temperature")}
     columns |= {
         "prompt": sequences.prompt + first_prompt,
-        "sample": torch.arange(len(sequences)) % samples,
         "logp": rollouts.sum_by_sequence(rollouts.tokens.rollout_logp),
         "entropy": rollouts.mean_by_sequence(rollouts.tokens.entropy),
     }
     first = ("prompt", "sample", "prompt_text", "text")
     return Table(**{name: columns[name] for name in [*first, *(c for c in columns if c not in first)]})
-
-
-def _concatenate(tables: list[Table]) -> Table:
-    def joined(name: str):
-        columns = [table[name] for table in tables]
-        return list(chain(*columns)) if isinstance(columns[0], list) else torch.cat(columns)
-
-    return Table(**{name: joined(name) for name in tables[0]})

@@ -1,0 +1,175 @@
+"""From training prompts to a verified rollout batch: prompts in play, candidates, selection, sampling rounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.config import RunConfig
+from workbench.methods import Composition
+from workbench.methods.base import Progress
+from workbench.policy.model import Policy
+from workbench.rollout import NativeEngine, Stream
+from workbench.tables import Rollouts, Table, concatenate, token_index
+from workbench.tasks import Prompt, get_task
+from workbench.training.advantages import verify
+from workbench.training.prompts import PromptWalk, answer_entropy, prompt_perplexity
+
+SEMANTIC_SAMPLES = 8
+"""Samples of the initial policy per training prompt for its semantic entropy (arXiv 2512.04359 does not say; the
+training group's size there)."""
+
+
+@dataclass
+class Collected:
+    """A rollout batch and how it came about: sampling rounds, and groups sampled."""
+
+    rollouts: Rollouts
+    rounds: int
+    groups_sampled: int
+
+
+class Collector:
+    """Draws prompts and samples responses as the methods ask; its state is the walk through the training prompts."""
+
+    def __init__(self, config: RunConfig, policy: Policy, initial: Policy | None, methods: Composition):
+        self.config, self.policy, self.methods = config, policy, methods
+        task = get_task(config.task.name)
+        self.max_new_tokens = config.rollout.max_new_tokens or task.max_response_tokens
+        self.prompts = task.train_prompts(config.task.train_size, config.seed)
+        self.engine = NativeEngine(policy)
+        self.walk = PromptWalk(len(self.prompts), config.seed)
+        self.table = Table(id=torch.arange(len(self.prompts)), text=[prompt.text for prompt in self.prompts])
+        if "semantic_entropy" in methods.needs:
+            self.table = self.table.with_columns(semantic_entropy=self._semantic_entropy(initial))
+
+    def begin(self, step: int) -> Progress:
+        """Tell the methods where the run stands and put the prompts they ask for in play."""
+        rollout, training = self.config.rollout, self.config.training
+        per_step = self.methods.candidates(rollout.prompts)
+        epochs = math.ceil(training.steps * per_step / len(self.prompts))
+        progress = Progress(self.config.seed, step, training.steps, 1, epochs, 0, training.updates_per_rollout)
+        self.methods.begin(progress)
+        self.walk.enter(self.methods.pool(self.table))
+        progress = Progress(
+            progress.seed, step, progress.steps, self.walk.epoch, max(epochs, self.walk.epoch), 0, progress.updates
+        )
+        self.methods.begin(progress)
+        return progress
+
+    def collect(self, step: int) -> Collected:
+        """The step's verified rollouts: `rollout.prompts` groups, the accepted ones first; groups that were not
+        accepted fill up what `Method.rounds` rounds left open."""
+        wanted, parts, accepted, rounds = self.config.rollout.prompts, [], [], 0
+        while rounds < self.methods.rounds() and sum(len(groups) for groups in accepted) < wanted:
+            part = self._round(step, wanted * rounds)
+            accepted.append(part.sequences.group[self.methods.accept(part)].unique())
+            parts.append(part)
+            rounds += 1
+        sampled = rounds * wanted
+        if rounds == 1 and len(accepted[0]) == wanted:
+            return Collected(parts[0], 1, sampled)
+        order = [(number, group) for number, groups in enumerate(accepted) for group in groups.tolist()]
+        chosen = set(order)
+        order += [(n, g) for n, part in enumerate(parts) for g in range(len(part.prompts)) if (n, g) not in chosen]
+        return Collected(_joined(parts, sorted(order[:wanted])), rounds, sampled)
+
+    def _round(self, step: int, first_prompt: int) -> Rollouts:
+        prompts = self._draw()
+        asked = [self.prompts[i] for i in prompts.id.tolist()]
+        rollout = self.config.rollout
+        temperature = self.methods.temperature(prompts, torch.full((len(asked),), rollout.temperature))
+        rollouts = self._sample(self.policy, asked, temperature, Stream(self.config.seed, step, "train", first_prompt))
+        prompt_id = prompts.id.to(rollouts.sequences.prompt.device)[rollouts.sequences.prompt]
+        base = torch.full_like(rollouts.sequences.temperature, rollout.temperature)
+        at_base = self.config.training.score_temperature == "base"
+        rollouts = rollouts.with_sequences(
+            prompt_id=prompt_id, score_temperature=base if at_base else rollouts.sequences.temperature
+        )
+        rollouts = verify(rollouts, asked, self.policy.tokenizer)
+        replaced = self.methods.inject(rollouts)
+        if not replaced:
+            return rollouts
+        return verify(_with_responses(rollouts, replaced, self.policy), asked, self.policy.tokenizer)
+
+    def _draw(self) -> Table:
+        """The prompts of one sampling round, out of the candidates."""
+        wanted = self.config.rollout.prompts
+        rows = torch.tensor(self.walk.take(self.methods.candidates(wanted)))
+        candidates = self.table.select(rows)
+        if "prompt_perplexity" in self.methods.needs:
+            ids = [self.policy.encode(text) for text in candidates.text]
+            perplexity = prompt_perplexity(self.policy, ids, self.config.training.micro_batch_tokens)
+            candidates = candidates.with_columns(perplexity=perplexity.cpu())
+        chosen = candidates.select(self.methods.select(candidates))
+        if len(chosen) != wanted:
+            raise ValueError(f"the methods selected {len(chosen)} prompts, rollout.prompts is {wanted}")
+        return chosen
+
+    def _sample(self, policy: Policy, asked: list[Prompt], temperature: Tensor, stream: Stream, **options) -> Rollouts:
+        rollout = self.config.rollout
+        return NativeEngine(policy).generate(
+            [policy.encode(prompt.text) for prompt in asked],
+            options.get("samples", rollout.samples),
+            temperature,
+            self.max_new_tokens,
+            stream,
+            top_p=rollout.top_p,
+            discriminator="expected_discriminator" in self.methods.needs,
+        )
+
+    def _semantic_entropy(self, initial: Policy) -> Tensor:
+        """[M] nats, over answers of the initial policy; sampled once, before training."""
+        answers: list[list[str]] = []
+        per_batch = max(1, 512 // SEMANTIC_SAMPLES)
+        for first in range(0, len(self.prompts), per_batch):
+            asked = self.prompts[first : first + per_batch]
+            heat = torch.full((len(asked),), self.config.rollout.temperature)
+            stream = Stream(self.config.seed, 0, "semantic entropy", first)
+            sampled = self._sample(initial, asked, heat, stream, samples=SEMANTIC_SAMPLES)
+            given = verify(sampled, asked, initial.tokenizer).sequences.answer
+            answers += [given[i : i + SEMANTIC_SAMPLES] for i in range(0, len(given), SEMANTIC_SAMPLES)]
+        return answer_entropy(answers)
+
+
+def _joined(parts: list[Rollouts], groups: list[tuple[int, int]]) -> Rollouts:
+    """One batch of the given (part, group) pairs, renumbered in their order."""
+    picked = []
+    for new, (number, group) in enumerate(groups):
+        part = parts[number].select_sequences(parts[number].sequences.group == group)
+        column = torch.full_like(part.sequences.group, new)
+        picked.append(part.with_sequences(prompt=column, group=column))
+    sequences = concatenate([part.sequences for part in picked])
+    tokens = concatenate([part.tokens for part in picked]).with_columns(sequence=token_index(sequences.length)[0])
+    return Rollouts([parts[number].prompts[group] for number, group in groups], sequences, tokens)
+
+
+def _with_responses(rollouts: Rollouts, texts: dict[int, str], policy: Policy) -> Rollouts:
+    """Rollouts with the responses at rows `texts` replaced and marked `offline`; what the sampler measured of a token
+    becomes NaN there."""
+    written = {row: _response_ids(text, policy) for row, text in texts.items()}
+    length = rollouts.sequences.length.clone()
+    offline = torch.zeros_like(rollouts.sequences.finished)
+    for row, ids in written.items():
+        length[row], offline[row] = len(ids), True
+
+    def replaced(name: str) -> Tensor:
+        parts = list(rollouts.tokens[name].split(rollouts.sequences.length.tolist()))
+        for row, ids in written.items():
+            parts[row] = ids if name == "token" else parts[row].new_full(ids.shape, float("nan"))
+        return torch.cat(parts)
+
+    sequence, position = token_index(length)
+    columns = {name: replaced(name) for name in rollouts.tokens if name not in ("sequence", "position")}
+    finished = rollouts.sequences.finished | offline
+    sequences = rollouts.sequences.with_columns(length=length, finished=finished, offline=offline)
+    return Rollouts(rollouts.prompts, sequences, Table(sequence=sequence, position=position, **columns))
+
+
+def _response_ids(text: str, policy: Policy) -> Tensor:
+    """Tokens of a complete response: the end mark is added unless the text ends with it."""
+    ids = policy.encode(text)
+    return ids if int(ids[-1]) in policy.eos_ids else torch.cat([ids, ids.new_tensor(policy.eos_ids[:1])])

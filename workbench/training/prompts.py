@@ -1,0 +1,86 @@
+"""Which training prompts a step rolls out: a walk through the prompts in play, one shuffled order per epoch."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.policy.model import Policy
+from workbench.policy.packing import pack
+from workbench.tables import Rollouts, Table, token_index
+from workbench.training.batching import micro_batches
+
+
+class PromptWalk:
+    """Goes through the prompts in play, shuffled anew every epoch, and starts over when other prompts come into play.
+
+    The order is a function of (seed, epoch, prompts in play), so the number of prompts taken is all there is to
+    remember.
+    """
+
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed = size, seed
+        self.taken, self.pool_key = 0, ""
+
+    def enter(self, pool: Tensor) -> None:
+        """Put the prompts of the mask [size] in play. Raises `ValueError` if there are none."""
+        self.pool = pool.nonzero().squeeze(1).numpy()
+        if len(self.pool) == 0:
+            raise ValueError("no training prompt is left in play; loosen the methods that choose prompts")
+        key = "" if len(self.pool) == self.size else blake2b(self.pool.tobytes(), digest_size=8).hexdigest()
+        if key != self.pool_key:
+            self.taken, self.pool_key = 0, key
+
+    @property
+    def epoch(self) -> int:
+        """Of the next prompt, from 1."""
+        return self.taken // len(self.pool) + 1
+
+    def take(self, count: int) -> list[int]:
+        """Rows of the training set, the next `count` of the walk."""
+        places = np.arange(self.taken, self.taken + count)
+        self.taken += count
+        size = len(self.pool)
+        orders = {e: np.random.default_rng([self.seed, 1, e]).permutation(size) for e in set(places // size)}
+        return [int(self.pool[orders[place // size][place % size]]) for place in places]
+
+    def state_dict(self) -> dict:
+        return {"taken": self.taken, "pool_key": self.pool_key}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.taken, self.pool_key = state["taken"], state["pool_key"]
+
+
+@torch.no_grad()
+def prompt_perplexity(policy: Policy, prompts: list[Tensor], budget: int) -> Tensor:
+    """exp(−mean log π) over each prompt's tokens after the first, which has no context [P]; 1 for a single token."""
+    rest = torch.tensor([len(ids) - 1 for ids in prompts], device=policy.device)
+    scored = rest.nonzero().squeeze(1)
+    out = torch.ones(len(prompts), device=policy.device)
+    if len(scored) == 0:
+        return out
+    lengths = rest[scored]
+    sequence, position = token_index(lengths)
+    tokens = Table(sequence=sequence, position=position, token=torch.cat([prompts[i][1:] for i in scored.tolist()]))
+    sequences = Table(prompt=torch.arange(len(scored), device=policy.device), length=lengths)
+    rollouts = Rollouts([prompts[i][:1] for i in scored.tolist()], sequences, tokens)
+    logps = []
+    for rows in micro_batches(lengths, budget):
+        part = rollouts.select_sequences(rows)
+        logps.append(policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device)).logp)
+    out[scored] = (-rollouts.mean_by_sequence(torch.cat(logps))).exp()
+    return out
+
+
+def answer_entropy(answers: list[list[str]]) -> Tensor:
+    """Entropy (nats) of the empirical distribution over each prompt's answers [P]: discrete semantic entropy, answers
+    being meanings (arXiv 2512.04359; every sample weighs the same (I)). No answer counts as an answer of its own."""
+    entropies = []
+    for given in answers:
+        _, counts = np.unique(given, return_counts=True)
+        shares = counts / len(given)
+        entropies.append(float(-(shares * np.log(shares)).sum()) + 0.0)
+    return torch.tensor(entropies)

@@ -1,0 +1,58 @@
+"""The gradient of one optimiser update: forward passes over micro-batches, the mini-batch's constants, backward."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.config import ObjectiveConfig
+from workbench.methods import Composition
+from workbench.policy.head import TokenStatistics
+from workbench.policy.model import Policy
+from workbench.policy.packing import pack
+from workbench.tables import Rollouts
+from workbench.training.batching import micro_batches
+from workbench.training.objective import prepare, token_loss
+
+
+def accumulate_gradient(
+    policy: Policy, batch: Rollouts, methods: Composition, config: ObjectiveConfig, budget: int, max_new_tokens: int
+) -> tuple[Rollouts, float]:
+    """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
+
+    Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
+    the loss. A method that needs the current policy on the whole mini-batch makes all forward passes come before the
+    first backward, so their graphs are held together: memory for the mini-batch, no second pass.
+    """
+    rows = micro_batches(batch.sequences.length, budget)
+    forwards = (score(policy, batch.select_sequences(part)) for part in rows)
+    if "current" in methods.needs:
+        forwards = list(forwards)
+        batch = batch.with_tokens(
+            logp=torch.cat([now.logp.detach() for now in forwards]),
+            current_entropy=torch.cat([now.entropy.detach() for now in forwards]),
+        )
+    batch = prepare(batch, methods, config, max_new_tokens)
+    logps, ratios, total = [], [], 0.0
+    for part, now in zip(rows, forwards, strict=True):
+        tokens = batch.select_sequences(part).tokens
+        ratio = methods.ratio(tokens, now.logp)
+        loss = (tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)).sum()
+        loss.backward()
+        logps.append(now.logp.detach())
+        ratios.append(ratio.detach())
+        total += loss.item()
+    return batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios)), total
+
+
+def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:
+    """Log-prob and entropy of the response tokens, at each response's `score_temperature`."""
+    return policy.token_statistics(pack(part), part.broadcast_to_tokens(part.sequences.score_temperature), with_sums)
+
+
+@torch.no_grad()
+def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
+    """The same of any number of sequences, `budget` tokens at a time, without a graph."""
+    rows = micro_batches(rollouts.sequences.length, budget)
+    parts = [score(policy, rollouts.select_sequences(part), with_sums) for part in rows]
+    names = ["logp", "entropy", *(["sum_p2", "sum_p2_logp"] if with_sums else [])]
+    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
