@@ -1,0 +1,6 @@
+"""What the generic tests need to know of each method: parameters at which it acts, and at which it does nothing."""
+
+from tests.methods.cases.case import Case
+from tests.methods.cases.core import CASES as CORE
+
+CASES: dict[str, Case] = {**CORE}

@@ -1,0 +1,20 @@
+"""The shape of a case."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the generic tests use one method.
+
+    acting: parameters at which it changes the loss, a selection or the gradient of the made-up batch of
+    `tests/methods/made_up.py`; neutral: parameters at which a run is bit-identical to one with `without` alone (None:
+    there are none, only for a baseline); without: the other methods of the run (a baseline names what it is compared
+    to in `neutral`); config: what the method asks of the config; observes: measures that move its state.
+    """
+
+    acting: dict = field(default_factory=dict)
+    neutral: dict | None = None
+    without: tuple = ("grpo",)
+    config: dict = field(default_factory=dict)
+    observes: tuple[dict, ...] = ({"entropy/mean": 0.3}, {"entropy/mean": 0.25}, {"entropy/mean": 0.1})
