@@ -147,6 +147,11 @@ class Rollouts:
         """Per-token values [N] -> per-sequence means [S]."""
         return self.sum_by_sequence(values) / self.sequences.length
 
+    def group_size(self) -> Tensor:
+        """Number of sequences in each sequence's group, per sequence [S]."""
+        group, size = self._groups(self.sequences.reward)
+        return size[group]
+
     def group_mean(self, values: Tensor) -> Tensor:
         """Per-sequence values [S] -> the mean of each sequence's group, per sequence [S]."""
         group, size = self._groups(values)

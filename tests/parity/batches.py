@@ -47,10 +47,18 @@ def random_rollouts(seed: int) -> tuple[Rollouts, Tensor]:
         position=position,
         token=torch.randint(0, 100, (size,), generator=g),
         old_logp=old_logp,
-        rollout_logp=old_logp + noise(0.4),
+        rollout_logp=(old_logp + noise(0.4)).float().double(),  # exact in fp32: TRL reads it as such
         ref_logp=old_logp + noise(0.7),
         entropy=noise(1.0).abs(),
         advantage=sequences.advantage[sequence],
     )
     prompts = [torch.tensor([1, 2, 3])] * GROUPS
     return Rollouts(prompts, sequences, tokens), old_logp + noise(0.6)
+
+
+def table_of_mask(mask: Tensor, group: Tensor, reward: Tensor) -> Rollouts:
+    """Rollouts of the tokens where mask [S, T] is set, row by row; only what advantages and denominators read."""
+    length = mask.sum(-1).long()
+    sequence, position = token_index(length)
+    sequences = Table(prompt=group, group=group, length=length, reward=reward)
+    return Rollouts([], sequences, Table(sequence=sequence, position=position))

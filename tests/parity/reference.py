@@ -26,6 +26,24 @@ NO_DUAL_CLIP = 1e9
 POLICY_LOSS_FIELDS = ("clip_cov_ratio", "clip_cov_lb", "clip_cov_ub", "kl_cov_ratio", "ppo_kl_coef")
 
 
+TRL_TEXT_ONLY = {
+    "environment_factories": None,
+    "tools": None,
+    "environments": None,
+    "pad_to_multiple_of": None,
+    "mask_truncated_completions": False,
+    "num_iterations": 1,
+    "vllm_importance_sampling_correction": True,
+    "multi_objective_aggregation": "sum_then_normalize",
+    "reward_weights": torch.ones(1, dtype=torch.float64),
+    "reward_func_names": ["reward"],
+    "log_multimodal": False,
+    "_pending_extra_logs": {},
+    "_pending_metrics": {},
+}
+"""Attributes of a TRL trainer that generates text without tools, images or environments."""
+
+
 class Padded:
     """Right-padded [S, T] matrices of a ragged token table. Padding holds `FILL`, so that a forgotten mask shows."""
 
@@ -169,6 +187,8 @@ def trl_trainer_loss(
 def trl_trainer(loss_type: str, padded: Padded | None = None, **options) -> SimpleNamespace:
     """What TRL's unbound methods read of a trainer: one process, no gradient accumulation, no vLLM."""
     arguments = {"use_bias_correction_kl": False, "delta": None, "steps_per_generation": 1}
+    arguments |= {"gradient_accumulation_steps": 1, "gradient_checkpointing_kwargs": None}
+    arguments |= {"per_device_train_batch_size": 1}
     arguments |= {"sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05}
     attributes = {
         "loss_type": loss_type,
@@ -188,11 +208,37 @@ def trl_trainer(loss_type: str, padded: Padded | None = None, **options) -> Simp
     arguments |= {key: options.pop(key) for key in list(options) if key in arguments}
     attributes |= options
     trainer = SimpleNamespace(**attributes, args=SimpleNamespace(**arguments), accelerator=_OneProcess())
-    trainer.model = SimpleNamespace(training=True)
+    trainer.model = SimpleNamespace(training=True, is_gradient_checkpointing=False)
+    trainer.processing_class = SimpleNamespace(batch_decode=lambda ids, **_: ["" for _ in ids])
+    trainer._tokenizer = SimpleNamespace(pad_token_id=0)
+    trainer._logs = defaultdict(list, rewards=defaultdict(list), extra={})
     trainer._entropy_bonus_enabled = trainer.entropy_coef != 0
     trainer._metrics = {"train": defaultdict(list)}
     trainer.get_high_entropy_mask = lambda *a: GRPOTrainer.get_high_entropy_mask(trainer, *a)
     return trainer
+
+
+def trl_scored(rollouts: Rollouts, **options) -> tuple[Tensor, Tensor | None]:
+    """TRL's `GRPOTrainer._generate_and_score_completions` with generation, scoring and rewards taken from the tables.
+
+    Returns the sequences' advantages [S] and, with `vllm_importance_sampling_mode`, its weights for the mismatch of
+    sampler and trainer [N] (else None). Groups must be contiguous and of one size.
+    """
+    padded, sequences, tokens = Padded(rollouts), rollouts.sequences, rollouts.tokens
+    lengths = sequences.length.tolist()
+    corrected = "vllm_importance_sampling_mode" in options
+    options = {"vllm_importance_sampling_clip_min": None, **options}
+    completions = [part.tolist() for part in tokens.token.split(lengths)]
+    sampled = [part.tolist() for part in tokens.rollout_logp.split(lengths)] if corrected else None
+    trainer = trl_trainer("dapo", padded, use_vllm=corrected, **TRL_TEXT_ONLY, **options)
+    trainer.num_generations = int((sequences.group == 0).sum())
+    trainer._generate = lambda prompts: (prompts, completions, None, completions, sampled, {}, None, None)
+    trainer._calculate_rewards = lambda *_: sequences.reward.unsqueeze(1)
+    trainer._get_per_token_logps_and_entropies = lambda *_, **__: (padded.matrix(tokens.old_logp), None, None)
+    prompts = [{"prompt": rollouts.prompts[i].tolist()} for i in sequences.prompt.tolist()]
+    scored = GRPOTrainer._generate_and_score_completions(trainer, prompts)
+    weights = scored.get("importance_sampling_ratio")
+    return scored["advantages"], None if weights is None else padded.flat(weights.expand(padded.shape))
 
 
 def trl_high_entropy_mask(rollouts: Rollouts, entropy: Tensor, fraction: float) -> Tensor:
@@ -205,9 +251,12 @@ def trl_high_entropy_mask(rollouts: Rollouts, entropy: Tensor, fraction: float) 
 
 
 class _OneProcess:
-    """The accelerate calls of TRL's loss, on one process."""
+    """What TRL's methods ask of accelerate, on one process."""
 
+    device = torch.device("cpu")
     num_processes = 1
+    process_index = 0
+    is_main_process = False
     sync_gradients = True
 
     def pad_across_processes(self, tensor: Tensor, dim: int, pad_index: float) -> Tensor:

@@ -5,7 +5,7 @@ returned (plain composition). Hooks see tables, never the model. When they are c
 
 - the training prompts (`Table` with `id`, `text` and what `needs` asked for): `pool`, `candidates`, `select`,
   `temperature`;
-- the rollout batch: `inject`, `rounds`, `accept`, `reward`, `keep`, `baseline`, `advantage`;
+- the rollout batch: `inject`, `rounds`, `accept`, `reward`, `baseline`, `advantage`, `look`, `keep`;
 - the optimiser mini-batch, before each update: `clip`, `mask`, `weight`, `mark`, in this order, each seeing the token
   columns of those before (`clip_low`, `clip_high`, `mask`, `weight`);
 - slices of the mini-batch's token table, whole sequences at a time: `ratio`, `surrogate`, `regulariser`; they are
@@ -57,6 +57,7 @@ class Progress:
     epochs: int
     update: int = 0
     updates: int = 1
+    max_new_tokens: int = 1
 
 
 class Method(BaseModel):
@@ -132,6 +133,10 @@ class Method(BaseModel):
     def advantage(self, rollouts: Rollouts, advantage: Tensor) -> Tensor:
         """Token advantages [N]."""
         return advantage
+
+    def look(self, rollouts: Rollouts) -> None:
+        """The scored rollout batch with its advantages, before the step's updates: for controllers whose action at this
+        step depends on it."""
 
     def clip(self, batch: Rollouts, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """(ε_low, ε_high), scalars or per token [N]; at most one method of a run gives them."""

@@ -89,6 +89,10 @@ class Composition:
             advantage = method.advantage(rollouts, advantage)
         return advantage
 
+    def look(self, rollouts: Rollouts) -> None:
+        for method in self.methods:
+            method.look(rollouts)
+
     def clip(self, batch: Rollouts, low: float, high: float) -> tuple[Tensor, Tensor]:
         """Bounds per token, [N] each."""
         like = batch.tokens.advantage

@@ -11,6 +11,12 @@ from workbench.methods.base import Method, register
 from workbench.tables import Rollouts
 
 
+def refuse_single_samples(name: str, config) -> None:
+    """Raise `ValueError` when groups have one response, so that there is nothing to compare."""
+    if config.rollout.samples < 2:
+        raise ValueError(f"rollout.samples is 1, but {name} compares responses of one group; use at least 2")
+
+
 @register
 class Grpo(Method):
     """Rewards normalised within the group of responses to one prompt.
@@ -27,8 +33,7 @@ class Grpo(Method):
     epsilon: float = Field(1e-6, gt=0, description="added to the group's standard deviation")
 
     def check(self, config) -> None:
-        if config.rollout.samples < 2:
-            raise ValueError("rollout.samples is 1, but grpo compares responses of one group; use at least 2")
+        refuse_single_samples(self.name, config)
 
     def baseline(self, rollouts: Rollouts) -> Tensor:
         reward = rollouts.sequences.reward

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,12 +51,18 @@ class Collector:
         rollout, training = self.config.rollout, self.config.training
         per_step = self.methods.candidates(rollout.prompts)
         epochs = math.ceil(training.steps * per_step / len(self.prompts))
-        progress = Progress(self.config.seed, step, training.steps, 1, epochs, 0, training.updates_per_rollout)
-        self.methods.begin(progress)
-        self.walk.enter(self.methods.pool(self.table))
-        progress = Progress(
-            progress.seed, step, progress.steps, self.walk.epoch, max(epochs, self.walk.epoch), 0, progress.updates
+        start = Progress(
+            self.config.seed,
+            step,
+            training.steps,
+            epoch=1,
+            epochs=epochs,
+            updates=training.updates_per_rollout,
+            max_new_tokens=self.max_new_tokens,
         )
+        self.methods.begin(start)
+        self.walk.enter(self.methods.pool(self.table))
+        progress = replace(start, epoch=self.walk.epoch, epochs=max(epochs, self.walk.epoch))
         self.methods.begin(progress)
         return progress
 

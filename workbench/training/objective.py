@@ -13,16 +13,8 @@ from torch import Tensor
 
 from workbench.config import ObjectiveConfig
 from workbench.methods import Composition, statistics
+from workbench.methods.ppo import ppo_clip
 from workbench.tables import Rollouts, Table
-
-
-def ppo_clip(tokens: Table, ratio: Tensor) -> Tensor:
-    """−min(r·A, clip(r, 1 − ε_low, 1 + ε_high)·A) per token [n] (arXiv 1707.06347 eq. 7).
-
-    Differentiable in `ratio`; the gradient is zero where the clipped term is the smaller one.
-    """
-    clipped = torch.clamp(ratio, 1 - tokens.clip_low, 1 + tokens.clip_high)
-    return -torch.minimum(ratio * tokens.advantage, clipped * tokens.advantage)
 
 
 def prepare(batch: Rollouts, methods: Composition, config: ObjectiveConfig, max_new_tokens: int) -> Rollouts:

@@ -59,6 +59,7 @@ class Trainer:
             rollouts = self._score(collected.rollouts)
         with clock.time("advantages"):
             rollouts = assign_advantages(rollouts, self.methods)
+            self.methods.look(rollouts)
         metrics = {"step": step, **step_metrics(rollouts), **_sampling(collected)}
         with clock.time("update"):
             rollouts, applied = self._update(rollouts, progress)
