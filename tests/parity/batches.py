@@ -48,7 +48,7 @@ def random_rollouts(seed: int) -> tuple[Rollouts, Tensor]:
         token=torch.randint(0, 100, (size,), generator=g),
         old_logp=old_logp,
         rollout_logp=(old_logp + noise(0.4)).float().double(),  # exact in fp32: TRL reads it as such
-        ref_logp=old_logp + noise(0.7),
+        ref_logp=old_logp + noise(0.3),
         entropy=noise(1.0).abs(),
         advantage=sequences.advantage[sequence],
     )

@@ -45,14 +45,16 @@ TRL_TEXT_ONLY = {
 
 
 class Padded:
-    """Right-padded [S, T] matrices of a ragged token table. Padding holds `FILL`, so that a forgotten mask shows."""
+    """Right-padded [S, T] matrices of a ragged token table; `mask` is 1 at the tokens (of the column `mask`, if any).
+    Padding holds `FILL`, so that a forgotten mask shows."""
 
     FILL = -3.0
 
     def __init__(self, rollouts: Rollouts):
         self.rows, self.columns = rollouts.tokens.sequence, rollouts.tokens.position
         self.shape = len(rollouts.sequences), int(rollouts.sequences.length.max())
-        self.mask = self.matrix(torch.ones(len(rollouts.tokens), dtype=torch.float64), fill=0.0)
+        inside = rollouts.tokens.get("mask", torch.ones(len(rollouts.tokens)))
+        self.mask = self.matrix(inside.double(), fill=0.0)
 
     def matrix(self, values: Tensor, fill: float = FILL) -> Tensor:
         """[N] -> [S, T]"""
@@ -104,12 +106,6 @@ def verl_loss(
     return padded.differentiate(loss, logp)
 
 
-def verl_aggregate(rollouts: Rollouts, values: Tensor, mode: str, horizon: int | None = None) -> float:
-    """verl's `agg_loss` of per-token values [N]."""
-    padded = Padded(rollouts)
-    return verl_core.agg_loss(padded.matrix(values), padded.mask, mode, loss_scale_factor=horizon).item()
-
-
 def verl_advantage(estimator: str, rollouts: Rollouts, **options) -> Tensor:
     """Token advantages [N] of verl's registered estimator, the reward on each response's last token."""
     padded, sequences = Padded(rollouts), rollouts.sequences
@@ -120,12 +116,19 @@ def verl_advantage(estimator: str, rollouts: Rollouts, **options) -> Tensor:
     return padded.flat(estimate(rewards, padded.mask, index, **options)[0])
 
 
-def verl_kl(kind: str, logp: Tensor, ref_logp: Tensor) -> tuple[Tensor, Tensor]:
-    """verl's KL estimate of each token and its derivative by the log-prob, both [N]."""
-    current = logp.detach().clone().requires_grad_()
-    estimate = verl_core.kl_penalty(current, ref_logp, kind)
-    estimate.sum().backward()
-    return estimate.detach(), current.grad
+def verl_kl_loss(
+    kind: str, rollouts: Rollouts, logp: Tensor, mode: str = "token-mean", weights: Tensor | None = None
+) -> tuple[float, Tensor]:
+    """verl's KL penalty to the reference policy as its actor adds it to the loss, with coefficient 1; `weights` [N]
+    multiply the tokens' penalties before they are aggregated."""
+    padded = Padded(rollouts)
+    ref_logp = padded.matrix(rollouts.tokens.ref_logp)
+    weight = padded.mask if weights is None else padded.matrix(weights)
+
+    def loss(matrix: Tensor) -> Tensor:
+        return verl_core.agg_loss(weight * verl_core.kl_penalty(matrix, ref_logp, kind), padded.mask, mode)
+
+    return padded.differentiate(loss, logp)
 
 
 def verl_correction(rollouts: Rollouts, level: str, threshold: float | str) -> Tensor:

@@ -17,6 +17,14 @@ def refuse_single_samples(name: str, config) -> None:
         raise ValueError(f"rollout.samples is 1, but {name} compares responses of one group; use at least 2")
 
 
+def group_normalised(rollouts: Rollouts, reward: Tensor, epsilon: float) -> Tensor:
+    """(R_i − mean(R)) / (std(R) + ε) within each group, std unbiased, per sequence [S]; 0 where all R are equal."""
+    centred = reward - rollouts.group_mean(reward)
+    normalised = centred / (rollouts.group_std(reward) + epsilon)
+    # Rounding of the mean would otherwise give a group of equal rewards advantages of its own, blown up by 1/ε.
+    return normalised.masked_fill(rollouts.group_is_constant(reward), 0.0)
+
+
 @register
 class Grpo(Method):
     """Rewards normalised within the group of responses to one prompt.
@@ -36,8 +44,4 @@ class Grpo(Method):
         refuse_single_samples(self.name, config)
 
     def baseline(self, rollouts: Rollouts) -> Tensor:
-        reward = rollouts.sequences.reward
-        centred = reward - rollouts.group_mean(reward)
-        normalised = centred / (rollouts.group_std(reward) + self.epsilon)
-        # Rounding of the mean would otherwise give a group of equal rewards advantages of its own, blown up by 1/ε.
-        return normalised.masked_fill(rollouts.group_is_constant(reward), 0.0)
+        return group_normalised(rollouts, rollouts.sequences.reward, self.epsilon)

@@ -8,9 +8,10 @@ class Case:
     """How the generic tests use one method.
 
     acting: parameters at which it changes the loss, a selection or the gradient of the made-up batch of
-    `tests/methods/made_up.py`; neutral: parameters at which a run is bit-identical to one with `without` alone (None:
-    there are none, only for a baseline); without: the other methods of the run (a baseline names what it is compared
-    to in `neutral`); config: what the method asks of the config; observes: measures that move its state.
+    `tests/methods/made_up.py`; neutral: parameters at which a run is bit-identical to one with `without` alone, a
+    baseline to one with grpo in its place (None: there are none, since it replaces the objective); without: the other
+    methods of the run, () for a baseline; config: what the method asks of the config; observes: measures that move its
+    state.
     """
 
     acting: dict = field(default_factory=dict)

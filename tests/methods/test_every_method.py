@@ -1,0 +1,170 @@
+"""What holds for every registered method: it acts, it can be neutral, and no split of the batch changes anything."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import workbench as wb
+from tests.methods.cases import CASES
+from tests.methods.made_up import Update, assert_same, config_of, double_policy, made_up_rollouts, methods_of, update_on
+from workbench.config import BUNDLES, METHODS
+from workbench.methods.base import Method
+from workbench.store import Run
+from workbench.training import train_run
+
+ON_PROMPTS = {"pool", "candidates", "select", "temperature", "rounds", "accept", "inject"}
+"""Hooks that act before there is a batch; a method with these alone leaves a made-up batch as it is."""
+BASELINES = {name for name, method in METHODS.items() if method.baseline is not Method.baseline}
+NEUTRAL = [name for name, case in CASES.items() if case.neutral is not None]
+
+
+def hooks_of(name: str) -> set[str]:
+    hooks = {key for key, value in vars(Method).items() if callable(value) and not key.startswith("_")}
+    return {hook for hook in hooks if getattr(METHODS[name], hook) is not getattr(Method, hook)}
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return double_policy()
+
+
+@pytest.fixture(scope="module")
+def rollouts(policy):
+    return made_up_rollouts(policy)
+
+
+def test_every_method_has_a_case_and_only_what_replaces_the_objective_has_no_neutral_parameters():
+    assert set(CASES) == set(METHODS)
+    replaces = {name for name in METHODS if hooks_of(name) & {"baseline", "ratio", "surrogate"}}
+    assert set(METHODS) - set(NEUTRAL) <= replaces
+
+
+@pytest.mark.parametrize("name", [*METHODS, *BUNDLES])
+def test_methods_are_documented(name):
+    method = METHODS.get(name) or BUNDLES[name]
+    assert method.paper
+    assert method.__doc__
+    assert len(method.__doc__.splitlines()[0]) <= 118
+    assert all(field.description for field in method.model_fields.values())
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_neutral_parameters_are_bit_identical_to_the_run_without(name, policy, rollouts):
+    case = CASES[name]
+    base = list(case.without) or ["grpo"]
+    entry = {"name": name, **case.neutral}
+    methods = [entry, *base[1:]] if name in BASELINES else [*base, entry]
+    without, with_it = (update_on(policy, rollouts, config_of(m, case.config)) for m in (base, methods))
+    assert without.loss == with_it.loss
+    assert torch.equal(without.tokens["key"], with_it.tokens["key"])
+    assert all(torch.equal(a, b) for a, b in zip(without.gradients, with_it.gradients, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_method_that_acts_on_the_batch_changes_the_update(name, policy, rollouts):
+    if name == "grpo" or hooks_of(name) <= ON_PROMPTS | {"check", "cautions", "needs", "measures", "state_dict"}:
+        pytest.skip("does not act on a batch by itself")
+    case = CASES[name]
+    base = list(case.without) if name not in BASELINES else ["grpo"]
+    plain = update_on(policy, rollouts, config_of(base, case.config))
+    acted = update_on(policy, rollouts, config_of(methods_of(name, case), case.config))
+    gap = max((a - b).abs().max().item() for a, b in zip(plain.gradients, acted.gradients, strict=True))
+    assert gap > 1e-9
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_micro_batches_and_order_change_nothing(name, policy, rollouts):
+    methods, config = methods_of(name, CASES[name]), CASES[name].config
+    whole = update_on(policy, rollouts, config_of(methods, config))
+    split = update_on(policy, rollouts, config_of(methods, config, budget=64))
+    assert_same(whole, split)
+    order = torch.randperm(len(rollouts.sequences), generator=torch.Generator().manual_seed(1))
+    assert_same(whole, update_on(policy, rollouts.select_sequences(order), config_of(methods, config, budget=64)))
+
+
+def one_rank(rank, path, results):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
+    policy = double_policy()
+    rollouts = made_up_rollouts(policy)
+    mine = rollouts.select_sequences(rollouts.sequences.prompt % 2 == rank)
+    found = {}
+    for name, case in CASES.items():
+        update = update_on(policy, mine, config_of(methods_of(name, case), case.config))
+        loss = torch.tensor(update.loss, dtype=torch.float64)
+        for tensor in (loss, *update.gradients):
+            dist.all_reduce(tensor)
+        found[name] = replace(update, loss=loss.item())
+    results[rank] = found
+    dist.destroy_process_group()
+
+
+def test_two_processes_change_nothing(tmp_path, policy, rollouts):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(one_rank, args=(tmp_path / "rendezvous", results), nprocs=2)
+        ranks = [results[0], results[1]]
+    for name, case in CASES.items():
+        alone = update_on(policy, rollouts, config_of(methods_of(name, case), case.config))
+        first, second = (rank[name] for rank in ranks)
+        joined = {column: torch.cat([first.tokens[column], second.tokens[column]]) for column in first.tokens}
+        order = joined["key"].argsort()
+        together = Update(first.loss, first.gradients, {c: v[order] for c, v in joined.items()}, first.measures)
+        assert first.measures == pytest.approx(second.measures, nan_ok=True), name
+        try:
+            assert_same(alone, together)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_survives_json_and_a_fresh_object(name):
+    case = CASES[name]
+    method = METHODS[name](**case.acting)
+    for measures in case.observes:
+        method.observe(measures)
+    other = METHODS[name](**case.acting)
+    other.load_state_dict(json.loads(json.dumps(method.state_dict())))
+    assert other.measures() == method.measures()
+    assert other.state_dict() == method.state_dict()
+
+
+STATEFUL = [name for name in CASES if METHODS[name](**CASES[name].acting).state_dict()]
+TAKES_OTHER_PROMPTS = [name for name in CASES if hooks_of(name) & {"pool", "candidates", "rounds"}]
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", sorted({*STATEFUL, *TAKES_OTHER_PROMPTS}))
+def test_a_run_that_crashed_ends_bit_identical(name, tmp_path):
+    """Crashed after step 3, so that step 3 is done again from the checkpoint of step 2."""
+    case = CASES[name]
+    overrides = {"methods": methods_of(name, case), "training.steps": 4, "evaluation.sets": []} | case.config
+    config = wb.preset("smoke", overrides)
+
+    def crash_after_three(line):
+        if line.startswith("step    3/4"):
+            raise Crash
+
+    with pytest.raises(Crash):
+        train_run(config, tmp_path / "crashed", log=crash_after_three)
+    crashed = train_run(config, tmp_path / "crashed", log=lambda line: None)
+    whole = train_run(config, tmp_path / "whole", log=lambda line: None)
+    assert (crashed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for step in Run(whole).rollout_steps:
+        for table in ("sequences", "tokens"):
+            one, other = (getattr(Run(folder).rollouts(step), table) for folder in (crashed, whole))
+            assert one.equals(other)
+
+
+def test_a_name_is_registered_once():
+    from workbench.methods import register
+
+    with pytest.raises(ValueError, match="grpo"):
+        register(METHODS["grpo"])
