@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from pathlib import Path
 import click
 
 import workbench as wb
-from workbench.config import METHODS, make_config, make_section, parse_overrides
+from workbench.config import make_section, parse_overrides
+from workbench.methods.describe import describe_method, method_table
 from workbench.metrics import ALL_METRICS
 from workbench.store import RunLocked, runs_root
 
@@ -58,6 +58,8 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
     values = parse_overrides(overrides)
     config = wb.load_config(config_path, values) if config_path else wb.preset(preset, values)
     if dry_run:
+        for caution in config.cautions():
+            click.echo(f"caution: {caution}", err=True)
         click.echo(f"# {config.run_id}\n{config.to_yaml()}", nl=False)
         return
     from workbench.study import stop_with_parent
@@ -165,18 +167,12 @@ def report(executed: str, html: Path | None) -> None:
 @click.argument("name", required=False)
 @told_plainly
 def methods(name: str | None) -> None:
-    """List the methods with their papers, or print one with its parameters."""
-    if name is None:
-        for method in METHODS.values():
-            click.echo(f"{method.name:20} {method.paper:40} {method.__doc__.splitlines()[0]}")
+    """List the methods with their papers, or print one: formula, parameters, hooks."""
+    if name:
+        click.echo(describe_method(name))
         return
-    make_config({"methods": ["grpo", name] if name != "grpo" else [name]})
-    method = METHODS[name]
-    click.echo(f"{name} (arXiv {method.paper})\n\n{inspect.cleandoc(method.__doc__)}\n")
-    for field, info in method.model_fields.items():
-        click.echo(
-            f"  {field}: {getattr(info.annotation, '__name__', info.annotation)} = {info.default}  {info.description}"
-        )
+    for method, paper, line in method_table():
+        click.echo(f"{method:22} {paper:40} {line}")
 
 
 @main.command()

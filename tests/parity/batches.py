@@ -47,9 +47,9 @@ def random_rollouts(seed: int) -> tuple[Rollouts, Tensor]:
         position=position,
         token=torch.randint(0, 100, (size,), generator=g),
         old_logp=old_logp,
-        rollout_logp=(old_logp + noise(0.4)).float().double(),  # exact in fp32: TRL reads it as such
+        rollout_logp=(old_logp + noise(0.4)).float().double(),  # exact in fp32: TRL reads both as such
         ref_logp=old_logp + noise(0.3),
-        entropy=noise(1.0).abs(),
+        entropy=noise(1.0).abs().float().double(),
         advantage=sequences.advantage[sequence],
     )
     prompts = [torch.tensor([1, 2, 3])] * GROUPS

@@ -57,7 +57,7 @@ def test_sequence_means_of_verl_are_short_by_1e_8_of_a_token():
 
 def test_sequences_without_a_token_count_differently():
     """verl leaves them out of every count, TRL out of none; ours leaves them out of `sequences`, not of `constant`."""
-    rollouts, logp = random_rollouts(0)
+    rollouts, _ = random_rollouts(0)
     empty = rollouts.tokens.sequence % 4 == 0
     rollouts = rollouts.with_tokens(mask=~empty)
     shares = {name: token_share(rollouts, name, LONGEST).sum().item() for name in ("sequences", "constant")}
@@ -94,7 +94,7 @@ def test_the_constant_of_verl_is_the_width_of_the_batch_unless_set():
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_equal_rewards_in_fp32_leave_a_rounding_error_in_verl_and_trl_that_their_epsilon_blows_up(size):
+def test_equal_rewards_in_fp32_leave_a_rounding_error_in_verl_that_its_epsilon_blows_up(size):
     group, reward = torch.zeros(size, dtype=torch.int64), torch.full((size,), 0.7)
     rollouts = table_of_mask(torch.ones(size, 1), group, reward)
     assert verl_advantage("grpo", rollouts).abs().max() > 0.01

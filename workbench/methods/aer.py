@@ -20,7 +20,7 @@ MIN_ACTIVE = 0.01
 class Aer(Method):
     """loss −= α · w(q) · H per response token: α steers entropy to τ·H_0, w(q) puts the bonus on hard prompts.
 
-        H* = ratio · H_0, H_0 the first step's entropy; or `target` nats
+        H* = target_ratio · H_0, H_0 the first step's entropy; or `target` nats
         g(q) = share of correct responses; w(q) = max(floor, …):
             linear: max(0, (ρ − g)/ρ)   step: 1[g ≤ ρ]   smooth: σ((ρ − g)/0.1)   onelin: 1 − g   uniform: 1
         α ← clip(α + rate · (H* − H), lower, α_max)               additive, lower = 0; two_sided: lower = −α_max
@@ -40,7 +40,7 @@ class Aer(Method):
     name: ClassVar[str] = "aer"
     paper: ClassVar[str] = "2510.10959"
 
-    ratio: float = Field(0.4, ge=0, description="τ: target entropy over initial entropy")
+    target_ratio: float = Field(0.4, ge=0, description="τ: target entropy over initial entropy")
     target: float | None = Field(None, gt=0, description="absolute target H* in nats in place of τ·H_0; none: relative")
     weighting: Literal["linear", "step", "smooth", "onelin", "uniform"] = Field("linear", description="(I) shape of w")
     threshold: float = Field(0.5, gt=0, le=1, description="(I) ρ: group accuracy from which a prompt counts as easy")
@@ -52,23 +52,24 @@ class Aer(Method):
     maximum: float = Field(0.05, ge=0, description="(I) α_max")
 
     _alpha: float = PrivateAttr(0.0)
-    _applied: float = PrivateAttr(0.0)
     _target: float | None = PrivateAttr(None)
     _active: float = PrivateAttr(1.0)
 
     def model_post_init(self, _context) -> None:
-        self._alpha = self._applied = self.initial
+        self._alpha = self.initial
         self._target = self.target
 
     def check(self, config) -> None:
         lower = -self.maximum if self.update == "two_sided" else 0.0
         if not lower <= self.initial <= self.maximum:
-            raise ValueError(f"aer.initial is {self.initial}, outside [{lower}, aer.maximum {self.maximum}]; change one")
+            raise ValueError(
+                f"aer.initial is {self.initial}, outside [{lower}, aer.maximum {self.maximum}]; change one"
+            )
         if self.update == "exp" and self.rate and self.initial == 0:
             raise ValueError("aer.update 'exp' multiplies α, which stays 0 from aer.initial 0; start at e.g. 0.001")
 
     def cautions(self, config) -> list[str]:
-        partial = [m["name"] for m in config.methods if m["name"] in ("sample_polarity", "reinforce", "sign_mask")]
+        partial = [m["name"] for m in config.methods if m["name"] in ("sample_polarity", "reinforce")]
         if not partial or self.weighting == "uniform":
             return []
         return [
@@ -79,7 +80,6 @@ class Aer(Method):
         self._active = float(statistics.mean(rollouts.broadcast_to_tokens(self._difficulty(rollouts)) > 0))
 
     def mark(self, batch: Rollouts) -> dict[str, Tensor]:
-        self._applied = self._alpha
         weight = batch.broadcast_to_tokens(self._difficulty(batch))
         if self.normalise:
             mean = statistics.mean(weight).to(weight.dtype)
@@ -105,8 +105,7 @@ class Aer(Method):
     def observe(self, measures: dict[str, float]) -> None:
         entropy = measures["entropy/mean"]
         if self._target is None:
-            self._target = self.ratio * entropy
-        self._applied = self._alpha
+            self._target = self.target_ratio * entropy
         if self._active < MIN_ACTIVE:
             return
         gap = self._target - entropy
@@ -121,4 +120,4 @@ class Aer(Method):
     def measures(self) -> dict[str, float]:
         """α of the step, H* once it is known, and the share of rollout tokens with w > 0."""
         known = {} if self._target is None else {"target": self._target}
-        return {"alpha": self._applied, "active_fraction": self._active, **known}
+        return {"alpha": self._alpha, "active_fraction": self._active, **known}

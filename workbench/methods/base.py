@@ -5,7 +5,7 @@ returned (plain composition). Hooks see tables, never the model. When they are c
 
 - the training prompts (`Table` with `id`, `text` and what `needs` asked for): `pool`, `candidates`, `select`,
   `temperature`;
-- the rollout batch: `inject`, `rounds`, `accept`, `reward`, `baseline`, `advantage`, `look`, `keep`;
+- the rollout batch: `inject`, `rounds`, `accept`, `reward`, `baseline`, `advantage`, `critic_target`, `look`, `keep`;
 - the optimiser mini-batch, before each update: `clip`, `mask`, `weight`, `mark`, in this order, each seeing the token
   columns of those before (`clip_low`, `clip_high`, `mask`, `weight`);
 - slices of the mini-batch's token table, whole sequences at a time: `ratio`, `surrogate`, `regulariser`; they are
@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
 from workbench.config import BUNDLES, METHODS
+from workbench.methods.critics import CriticConfig
 from workbench.tables import Rollouts, Table
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ NEEDS = {
     "expected_discriminator": "tokens.expected_discriminator: E_{v~π}[S_v], S_v = π_v (H + log π_v), at sampling time",
     "prompt_perplexity": "prompts.perplexity: exp of the mean negative log-prob of the prompt's tokens after the first",
     "semantic_entropy": "prompts.semantic_entropy: entropy over answers of samples of the initial policy, nats",
+    "values": "tokens.value: the critic's value of the prefix before the token, at sampling time (`critic` head 'value')",
+    "soft_values": "tokens.q, .expected_q, .target_expected_q, .exact_kl: the critic's Q of the sampled token, E_π[Q] "
+    "with it and with its target copy, and KL(π‖π_initial), exact, at sampling time; tokens.current_expected_q and "
+    ".current_kl: the same of the policy in training, differentiable in it (`critic` head 'vocabulary')",
 }
 """What `Method.needs` may ask for, and where it then is."""
-EXCLUSIVE = ("baseline", "ratio", "surrogate", "clip")
+EXCLUSIVE = ("baseline", "ratio", "surrogate", "clip", "critic")
 """Hooks of which a run uses at most one (of `baseline` exactly one)."""
 
 
@@ -77,6 +82,10 @@ class Method(BaseModel):
     def needs(self) -> set[str]:
         """Which of `NEEDS` the method reads, as configured."""
         return set()
+
+    def critic(self) -> CriticConfig | None:
+        """The critic to train beside the policy; at most one method of a run has one."""
+        return None
 
     def exclusive(self) -> set[str]:
         """Which of `EXCLUSIVE` the method uses, as configured."""
@@ -133,6 +142,10 @@ class Method(BaseModel):
     def advantage(self, rollouts: Rollouts, advantage: Tensor) -> Tensor:
         """Token advantages [N]."""
         return advantage
+
+    def critic_target(self, rollouts: Rollouts) -> Tensor | None:
+        """What the critic is to give for each sampled token [N]; asked of the method that has one."""
+        return None
 
     def look(self, rollouts: Rollouts) -> None:
         """The scored rollout batch with its advantages, before the step's updates: for controllers whose action at this

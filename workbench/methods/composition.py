@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workbench.config import METHOD_LIST_CHECKS
 from workbench.methods.base import EXCLUSIVE, NEEDS, Method, Progress
+from workbench.methods.critics import CriticConfig
 from workbench.tables import Rollouts, Table
 
 
@@ -16,7 +17,7 @@ class Composition:
     """Calls each hook on every method in order.
 
     Raises `ValueError` unless exactly one method gives a baseline, and if a method is listed twice or two of them give
-    a ratio, a surrogate or clip bounds.
+    a ratio, a surrogate, clip bounds or a critic.
     """
 
     def __init__(self, methods: list[Method]):
@@ -28,6 +29,7 @@ class Composition:
         if twice:
             raise ValueError(f"methods list '{twice[0]}' twice; keep one of them")
         self._baseline, self._ratio, self._surrogate = only["baseline"], only["ratio"], only["surrogate"]
+        self._critic = only["critic"]
         self.needs = set().union(*(m.needs() for m in methods))
         assert self.needs <= set(NEEDS), self.needs
 
@@ -88,6 +90,12 @@ class Composition:
         for method in self.methods:
             advantage = method.advantage(rollouts, advantage)
         return advantage
+
+    def critic(self) -> CriticConfig | None:
+        return None if self._critic is None else self._critic.critic()
+
+    def critic_target(self, rollouts: Rollouts) -> Tensor | None:
+        return None if self._critic is None else self._critic.critic_target(rollouts)
 
     def look(self, rollouts: Rollouts) -> None:
         for method in self.methods:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -34,7 +33,8 @@ class Reinforce(Method):
 
     def baseline(self, rollouts: Rollouts) -> Tensor:
         reward = rollouts.sequences.reward
-        return torch.where(rollouts.sequences.correct, self.positive, -self.negative).to(reward.dtype)
+        counts = reward.new_tensor([-self.negative, self.positive])
+        return counts[rollouts.sequences.correct.long()]
 
     def keep(self, rollouts: Rollouts, keep: Tensor) -> Tensor:
         return keep & (rollouts.sequences.advantage != 0)

@@ -46,11 +46,13 @@ def distribution(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return probs, shifted, log_norm, entropy
 
 
-def _chunks(count: int, size: int) -> list[slice]:
+def chunks(count: int, size: int) -> list[slice]:
+    """0 … count in consecutive slices of `size`, the last one shorter."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: Tensor) -> Tensor:
+def scaled_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: Tensor) -> Tensor:
+    """(hidden·weightᵀ + bias) / temperature [n, V], in fp32 at least."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
     logits = torch.nn.functional.linear(hidden.to(wide), weight.to(wide), None if bias is None else bias.to(wide))
     return logits.div_(temperature.to(wide).unsqueeze(-1))
@@ -66,8 +68,8 @@ class _FusedHead(torch.autograd.Function):
         sum_p2, sum_p2_logp = (
             torch.empty(2, len(target), dtype=wide, device=hidden.device) if with_sums else (None, None)
         )
-        for rows in _chunks(len(target), chunk):
-            logits = _logits(hidden[rows], weight, bias, temperature[rows])
+        for rows in chunks(len(target), chunk):
+            logits = scaled_logits(hidden[rows], weight, bias, temperature[rows])
             probs, shifted, log_norm, entropy[rows] = distribution(logits)
             logp[rows] = shifted.gather(1, target[rows].unsqueeze(1)).squeeze(1) - log_norm
             if with_sums:
@@ -82,8 +84,8 @@ class _FusedHead(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=grad_logp.dtype)
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=grad_logp.dtype)
-        for rows in _chunks(len(target), ctx.chunk):
-            logits = _logits(hidden[rows], weight, bias, temperature[rows])
+        for rows in chunks(len(target), ctx.chunk):
+            logits = scaled_logits(hidden[rows], weight, bias, temperature[rows])
             probs, shifted, log_norm, entropy = distribution(logits)
             # ∂logp/∂z_v = [v = target] − p_v and ∂H/∂z_v = −p_v (log p_v + H), with log p_v = shifted − log_norm
             factor = shifted.add_((entropy - log_norm).unsqueeze(1)).mul_(-grad_entropy[rows].unsqueeze(1))

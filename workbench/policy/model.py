@@ -59,11 +59,15 @@ class Policy:
         bias = None if layer.bias is None else layer.bias.float()
         return torch.nn.functional.linear(hidden.float(), layer.weight.float(), bias)
 
-    def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
-        """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""
+    def response_hidden(self, batch: PackedBatch) -> Tensor:
+        """Last hidden states [N, D] that predict the N response tokens of a packed batch."""
         context = attention.PackedAttention(batch, self.precision)
         hidden = self.hidden(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0), context)
-        return self.head(hidden.squeeze(0)[batch.predict_row], batch.target, temperature, with_sums)
+        return hidden.squeeze(0)[batch.predict_row]
+
+    def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
+        """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""
+        return self.head(self.response_hidden(batch), batch.target, temperature, with_sums)
 
     def encode(self, text: str) -> Tensor:
         """Token ids [n] int64 of a prompt, with no special tokens added. Raises `ValueError` if there are none."""

@@ -38,7 +38,10 @@ def _column(values: list, device: torch.device) -> torch.Tensor | list[str]:
 
 
 def assign_advantages(rollouts: Rollouts, methods: Composition) -> Rollouts:
-    """Attach `reward` (after the methods' shaping), the sequences' `advantage` and the tokens' `advantage`."""
+    """Attach `reward` (after the methods' shaping), the sequences' `advantage`, the tokens' `advantage` and, where a
+    critic is trained, their `critic_target`."""
     rollouts = rollouts.with_sequences(reward=methods.reward(rollouts, rollouts.sequences.reward))
     rollouts = rollouts.with_sequences(advantage=methods.baseline(rollouts))
-    return rollouts.with_tokens(advantage=methods.advantage(rollouts))
+    rollouts = rollouts.with_tokens(advantage=methods.advantage(rollouts))
+    target = methods.critic_target(rollouts)
+    return rollouts if target is None else rollouts.with_tokens(critic_target=target)

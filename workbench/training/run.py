@@ -76,6 +76,8 @@ class _Loop:
             self.pieces = _pieces(self.trainer.policy.tokenizer)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
+            for caution in self.config.cautions():
+                self.log(f"caution: {caution}")
             self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}")
             self._evaluate_if_due()
             while self.step < self.config.training.steps:

@@ -1,0 +1,60 @@
+"""What each method adds to an update: the same rollout batch, updated with and without it, turn by turn.
+
+    python tests/benchmarks/methods_cost.py [ROUNDS]
+
+Timed is everything between scored rollouts and updated weights: rewards, advantages, selections, forward, backward and
+optimiser step. Printed is the median over rounds of (time with the method) / (time without, in the same round).
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+import workbench as wb
+from tests.methods.cases import CASES
+from tests.methods.made_up import methods_of
+from workbench.config import ConfigError
+from workbench.training.advantages import assign_advantages
+from workbench.training.trainer import Trainer
+
+SETTING = {"training.old_logp": "trainer", "optimiser.learning_rate": 1e-9, "evaluation.sets": []}
+"""A rate at which the policy stays put, so that all rounds do the same work."""
+
+
+def trainer_for(methods: list) -> Trainer:
+    return Trainer(wb.preset("cpu", SETTING | {"methods": methods}))
+
+
+def seconds(trainer: Trainer, rollouts) -> float:
+    progress = trainer.collector.begin(1)
+    start = time.perf_counter()
+    batch = assign_advantages(rollouts, trainer.methods)
+    trainer.methods.look(batch)
+    trainer._update(batch, progress)
+    return time.perf_counter() - start
+
+
+def main(rounds: int) -> None:
+    torch.set_num_threads(2)
+    plain = trainer_for(["grpo"])
+    plain.collector.begin(1)
+    everything = trainer_for(["grpo", "kl_reference", "clip_v"])
+    rollouts = everything._score(plain.collector.collect(1).rollouts)
+    ratios = {}
+    for name, case in CASES.items():
+        try:
+            trainer = trainer_for(methods_of(name, case))
+        except ConfigError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        seconds(trainer, rollouts)
+        pairs = [(seconds(trainer, rollouts), seconds(plain, rollouts)) for _ in range(rounds)]
+        ratios[name] = statistics.median(a / b for a, b in pairs)
+    for name, ratio in sorted(ratios.items(), key=lambda item: -item[1]):
+        print(f"{name:24} {ratio:6.3f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
