@@ -11,7 +11,7 @@ from tests.tiny import own_logps, tiny_policy
 from workbench.policy import attention
 from workbench.policy.packing import pack
 from workbench.rollout import NativeEngine, Stream
-from workbench.rollout.native import draw
+from workbench.rollout.native import draw, nucleus
 
 STREAM = Stream(0, 1)
 PROMPTS = [torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6, 7, 8, 9])]
@@ -123,6 +123,38 @@ def test_broken_logits_raise_and_name_the_sample():
 
 def test_draw_reaches_the_first_and_last_token():
     logits = torch.zeros(2, 4)
-    drawn = draw(logits, np.array([0.0, np.nextafter(1.0, 0.0)]))
-    assert drawn.token.tolist() == [0, 3]
-    torch.testing.assert_close(drawn.entropy, torch.full((2,), 4.0).log())
+    token, columns = draw(logits, np.array([0.0, np.nextafter(1.0, 0.0)]))
+    assert token.tolist() == [0, 3]
+    torch.testing.assert_close(columns["entropy"], torch.full((2,), 4.0).log())
+
+
+def test_the_nucleus_is_the_fewest_likeliest_tokens_that_hold_top_p():
+    probs = torch.tensor([[0.1, 0.5, 0.15, 0.25], [0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0]])
+    assert (nucleus(probs, 0.7) > 0).tolist() == [
+        [False, True, False, True],
+        [True, True, True, False],
+        [False, True, False, False],
+    ]
+    assert torch.equal(nucleus(probs, 1.0), probs)
+
+
+def test_a_nucleus_draw_has_the_log_prob_of_the_renormalised_nucleus_and_the_entropy_of_all():
+    logits = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))[:1].repeat(4000, 1)
+    p = logits[0].softmax(-1).double()
+    kept = nucleus(p.unsqueeze(0), 0.8)[0]
+    assert 1 < (kept > 0).sum() < 6
+    uniform = (np.arange(4000) + 0.5) / 4000
+    token, columns = draw(logits.clone(), uniform, top_p=0.8)
+    shares = torch.bincount(token, minlength=6) / 4000
+    torch.testing.assert_close(shares.double(), kept / kept.sum(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(columns["rollout_logp"].double(), (kept / kept.sum()).log()[token], atol=1e-5, rtol=0)
+    assert columns["entropy"][0].item() == pytest.approx(-(p * p.log()).sum().item(), abs=1e-6)
+
+
+def test_the_expected_discriminator_is_its_definition():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
+    p = logits.double().softmax(-1)
+    entropy = -(p * p.log()).sum(-1, keepdim=True)
+    expected = (p * (p * (entropy + p.log()))).sum(-1)
+    _, columns = draw(logits, np.full(5, 0.5), discriminator=True)
+    torch.testing.assert_close(columns["expected_discriminator"].double(), expected, atol=1e-6, rtol=1e-5)
