@@ -9,39 +9,54 @@ import os
 # same two cores a rollout step took 4.2 s so and 2.8 s with this bound (tests/benchmarks/contention.sh).
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from workbench import methods, plots, tasks
+from importlib import import_module
+
+from workbench import methods, tasks
 from workbench.config import ConfigError, RunConfig, load_config, make_config
-from workbench.metrics.performance import pass_at_k_table
 from workbench.presets import PRESETS, preset
-from workbench.report import export_html, provenance
-from workbench.store import Run, list_runs, open_run, runs, sql
-from workbench.study import NotebookFailed, execute_notebook, parse_parameters, train
-from workbench.training.pretrain import PretrainConfig, pretrain
-from workbench.widgets import token_view
+
+# Found when first used: notebooks, figures and the trainer bring transformers, nbconvert and plotly, seconds of import
+# that a command which only reads a config or a run does not need.
+_LAZY = {
+    "NotebookFailed": "workbench.study.notebooks",
+    "PretrainConfig": "workbench.training.pretrain",
+    "Run": "workbench.store",
+    "execute_notebook": "workbench.study.notebooks",
+    "export_html": "workbench.report",
+    "list_runs": "workbench.store",
+    "open_run": "workbench.store",
+    "parse_parameters": "workbench.study.notebooks",
+    "pass_at_k_table": "workbench.metrics.performance",
+    "pretrain": "workbench.training.pretrain",
+    "provenance": "workbench.report",
+    "runs": "workbench.store",
+    "sql": "workbench.store",
+    "token_view": "workbench.widgets",
+    "train": "workbench.study.launch",
+}
+_LAZY_MODULES = ("plots",)
 
 __all__ = [
     "PRESETS",
     "ConfigError",
-    "NotebookFailed",
-    "PretrainConfig",
-    "Run",
     "RunConfig",
-    "execute_notebook",
-    "export_html",
-    "list_runs",
     "load_config",
     "make_config",
     "methods",
-    "open_run",
-    "parse_parameters",
-    "pass_at_k_table",
-    "plots",
     "preset",
-    "pretrain",
-    "provenance",
-    "runs",
-    "sql",
     "tasks",
-    "token_view",
-    "train",
+    *_LAZY,
+    *_LAZY_MODULES,
 ]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _LAZY_MODULES:
+        return import_module(f"workbench.{name}")
+    raise AttributeError(f"module 'workbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

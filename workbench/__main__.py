@@ -17,8 +17,11 @@ from workbench.metrics import ALL_METRICS
 from workbench.store import RunLocked, runs_root
 
 NOTEBOOKS = Path("notebooks")
-USER_ERRORS = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError, RunLocked, wb.NotebookFailed)
-"""What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
+    return ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError, RunLocked, wb.NotebookFailed
 
 
 def told_plainly(command: Callable) -> Callable:
@@ -31,7 +34,7 @@ def told_plainly(command: Callable) -> Callable:
         except KeyboardInterrupt as stop:
             click.echo(f"interrupted: {stop}" if str(stop) else "interrupted", err=True)
             sys.exit(130)
-        except USER_ERRORS as error:
+        except user_errors() as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             raise click.ClickException(str(message)) from error
 
@@ -62,7 +65,7 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
             click.echo(f"caution: {caution}", err=True)
         click.echo(f"# {config.run_id}\n{config.to_yaml()}", nl=False)
         return
-    from workbench.study import stop_with_parent
+    from workbench.study.launch import stop_with_parent
     from workbench.training.run import train_run
 
     stop_with_parent()

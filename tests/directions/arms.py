@@ -47,7 +47,7 @@ ARMS: dict[str, dict] = {
     "adaptive_entropy 0.2": grpo_and("adaptive_entropy", target=0.2),
     "pos_adv_reweight 0.2": grpo_and("pos_adv_reweight", target=0.2),
     "entropic 0.2": grpo_and("entropic", target=0.2),
-    "aer 0.4": grpo_and("aer", tau=0.4),
+    "aer 0.4": grpo_and("aer", target_ratio=0.4),
     "psr": {"methods": [{"name": "reinforce", "positive": 1.0, "negative": 0.0}]},
     "nsr": {"methods": [{"name": "reinforce", "positive": 0.0, "negative": 1.0}]},
     "w_reinforce": {"methods": [{"name": "reinforce", "positive": 0.1, "negative": 1.0}]},

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from workbench.report import read_card
-from workbench.study import NotebookFailed, execute_notebook
+from workbench.study.notebooks import NotebookFailed, execute_notebook
 
 PARAMETERS = "count: int = 1  # how often"
 
@@ -66,7 +66,8 @@ def test_output_streams_while_the_notebook_runs(tmp_path):
         f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(.05)"
     )
     path = write_notebook(tmp_path / "tiny.ipynb", wait, "print('end')")
-    call = f"from workbench.study import execute_notebook as e; e({str(path)!r}, {{}}, {str(tmp_path / 'out')!r})"
+    arguments = f"{str(path)!r}, {{}}, {str(tmp_path / 'out')!r}"
+    call = f"from workbench.study.notebooks import execute_notebook; execute_notebook({arguments})"
     process = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"  # the notebook cannot have ended: the gate is still closed

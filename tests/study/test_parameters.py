@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 
-from workbench.study import check_parameters, execute_notebook, parse_parameters
+from workbench.study.notebooks import check_parameters, execute_notebook, parse_parameters
 
 CELL = """scale: str = "cpu"  # preset
 steps: int = 0  # rollout steps

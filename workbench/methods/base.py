@@ -22,13 +22,12 @@ devices; so no result depends on micro-batches, packing order or the number of p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
 from workbench.config import BUNDLES, METHODS
-from workbench.methods.critics import CriticConfig
 from workbench.tables import Rollouts, Table
 
 if TYPE_CHECKING:
@@ -41,10 +40,10 @@ NEEDS = {
     "expected_discriminator": "tokens.expected_discriminator: E_{v~π}[S_v], S_v = π_v (H + log π_v), at sampling time",
     "prompt_perplexity": "prompts.perplexity: exp of the mean negative log-prob of the prompt's tokens after the first",
     "semantic_entropy": "prompts.semantic_entropy: entropy over answers of samples of the initial policy, nats",
-    "values": "tokens.value: the critic's value of the prefix before the token, at sampling time (`critic` head 'value')",
+    "values": "tokens.value: the critic's value of the prefix before the token, at sampling time (critic head 'value')",
     "soft_values": "tokens.q, .expected_q, .target_expected_q, .exact_kl: the critic's Q of the sampled token, E_π[Q] "
-    "with it and with its target copy, and KL(π‖π_initial), exact, at sampling time; tokens.current_expected_q and "
-    ".current_kl: the same of the policy in training, differentiable in it (`critic` head 'vocabulary')",
+    "with it and with its slow copy, and KL(π‖π_initial), exact, at sampling time; tokens.current_expected_q and "
+    ".current_kl: the same of the policy in training, differentiable in it (critic head 'vocabulary')",
 }
 """What `Method.needs` may ask for, and where it then is."""
 EXCLUSIVE = ("baseline", "ratio", "surrogate", "clip", "critic")
@@ -63,6 +62,22 @@ class Progress:
     update: int = 0
     updates: int = 1
     max_new_tokens: int = 1
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """A critic: a second causal LM that starts as the policy, with an output head of its own that starts at zero.
+
+    head: "vocabulary", Q(s, w_<t, ·) per token of the vocabulary, of which the sampled one is regressed; or "value",
+    V(s, w_<t). learning_rate: constant rate of its AdamW. max_grad_norm: its gradient's largest L2 norm. huber: δ of
+    its loss, in units of reward. polyak: what its slow copy keeps of itself per update; None: no copy.
+    """
+
+    head: Literal["vocabulary", "value"]
+    learning_rate: float
+    max_grad_norm: float
+    huber: float
+    polyak: float | None = None
 
 
 class Method(BaseModel):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.config import METHOD_LIST_CHECKS
-from workbench.methods.base import EXCLUSIVE, NEEDS, Method, Progress
-from workbench.methods.critics import CriticConfig
+from workbench.methods.base import EXCLUSIVE, NEEDS, CriticConfig, Method, Progress
 from workbench.tables import Rollouts, Table
 
 

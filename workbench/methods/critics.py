@@ -1,34 +1,18 @@
-"""What a method asks of a critic, and what methods with one compute from its values along a response."""
+"""What methods with a critic compute from its values along a response, and what they refuse."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from workbench.config import METHODS
+from workbench.methods.base import Method
 from workbench.tables import Rollouts
 
 if TYPE_CHECKING:
     from workbench.config import RunConfig
-
-
-@dataclass(frozen=True)
-class CriticConfig:
-    """A critic: a second causal LM that starts as the policy, with an output head of its own that starts at zero.
-
-    head: "vocabulary", Q(s, w_<t, ·) per token of the vocabulary, of which the sampled one is regressed; or "value",
-    V(s, w_<t). learning_rate: constant rate of its AdamW. max_grad_norm: its gradient's largest L2 norm. huber: δ, below
-    which the error is squared. polyak: what its target copy keeps of itself per update; None: no copy.
-    """
-
-    head: Literal["vocabulary", "value"]
-    learning_rate: float
-    max_grad_norm: float
-    huber: float
-    polyak: float | None = None
 
 
 def next_values(rollouts: Rollouts, values: Tensor, last: Tensor) -> Tensor:
@@ -53,8 +37,8 @@ def refuse_shaping_before(name: str, config: RunConfig) -> None:
     for entry in config.methods:
         if entry["name"] == name:
             return
-        if "advantage" in vars(METHODS[entry["name"]]):
+        if METHODS[entry["name"]].advantage is not Method.advantage:
             raise ValueError(
-                f"methods list '{entry['name']}' before '{name}', whose advantages replace what it shaped; put '{name}' "
-                "first"
+                f"methods list '{entry['name']}' before '{name}', whose advantages would replace what it shaped; put "
+                f"'{name}' first"
             )

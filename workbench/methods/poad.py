@@ -8,8 +8,8 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods import statistics
-from workbench.methods.base import Method, register
-from workbench.methods.critics import CriticConfig, discounted_sums, next_values, refuse_shaping_before
+from workbench.methods.base import CriticConfig, Method, register
+from workbench.methods.critics import discounted_sums, next_values, refuse_shaping_before
 from workbench.tables import Rollouts
 
 
@@ -21,25 +21,28 @@ class Poad(Method):
         naive_token: δ_t = γ·V_{t+1} − V_t,  A_t = δ_t + γλ·A_{t+1}
         both:        δ_n = R − V_n at the last token, A_{n+1} = 0
 
-    arXiv 2405.15821 (S): γ belongs between actions, i.e. environment steps; discounting every token as well (the
-    control, naive_token) shrinks the value of token t by γ^(n−t) and so makes credit depend on how long a response is.
-    A task here has one action, so that `poad` has no γ left, and a truncated response ends like any other: no value is
-    added beyond its last token (I). V_t = V(s, w_<t) is the critic's, a second LM that starts as the policy with a zero
-    value head; it is trained on A_t + V_t (K), Huber, mean over the mini-batch's tokens, once after each update of the
-    policy. The surrogate is the run's, by default PPO's clip; the authors' value clip is not offered. Values, targets
-    and advantages are constants of the rollout step. The critic doubles a step's work and is checkpointed.
+    arXiv 2405.15821 (S, text and code): γ belongs between actions, i.e. environment steps. Discounting every token too
+    (the control, called NTPO in the code) shrinks the value of token t by γ^(n−t), so that credit depends on length. A
+    task here is one action, which leaves `poad` without γ; a truncated response ends like any other, with no value
+    beyond its last token (I). V_t = V(s, w_<t) is given by a second LM that starts as the policy with a value head of
+    zeros (I); it regresses A_t + V_t (S), Huber, mean over the mini-batch's tokens, once per update of the policy.
+    Values, advantages and targets are constants of the rollout step. The surrogate is the run's, by default PPO's clip.
+
+    The authors' code differs: it normalises over the mini-batch, here over the rollout batch; clips the change of the
+    value to 0.2; stops a policy update at KL 0.02; adds an entropy bonus of 0.01 (method `entropy_bonus`).
+    The critic's passes about double the work of a step.
     """
 
     name: ClassVar[str] = "poad"
     paper: ClassVar[str] = "2405.15821, action-decomposed GAE"
 
     variant: Literal["poad", "naive_token"] = Field("poad", description="whether γ acts between tokens")
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="λ: 1 is the return minus the value, 0 one token ahead (K)")
-    gamma: float = Field(0.99, gt=0, le=1, description="naive_token: γ, the discount per token")
-    normalise: bool = Field(True, description="advantages to mean 0 and spread 1 over the rollout batch (K)")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="λ of GAE: 1 is reward − value, 0 looks one token ahead")
+    gamma: float = Field(0.95, gt=0, le=1, description="naive_token: γ, discount per token")
+    normalise: bool = Field(True, description="advantages to mean 0 and spread 1 over the rollout batch")
     critic_learning_rate: float = Field(1e-3, gt=0, lt=1, description="rate of the critic's AdamW (I)")
     huber: float = Field(10.0, gt=0, description="δ of the critic's Huber loss, in units of reward")
-    max_grad_norm: float = Field(10.0, gt=0, description="the critic's gradient is scaled down to this L2 norm")
+    critic_max_grad_norm: float = Field(0.5, gt=0, description="the critic's gradient is scaled down to this L2 norm")
 
     _seen: dict[str, float] = PrivateAttr(default_factory=dict)
 
@@ -47,7 +50,7 @@ class Poad(Method):
         return {"values"}
 
     def critic(self) -> CriticConfig:
-        return CriticConfig("value", self.critic_learning_rate, self.max_grad_norm, self.huber)
+        return CriticConfig("value", self.critic_learning_rate, self.critic_max_grad_norm, self.huber)
 
     def check(self, config) -> None:
         refuse_shaping_before(self.name, config)
@@ -55,7 +58,7 @@ class Poad(Method):
     def cautions(self, config) -> list[str]:
         default = type(self).model_fields["gamma"].default
         if self.variant == "poad" and self.gamma != default:
-            return ["poad.gamma acts between tokens of variant 'naive_token' only: a task here is a single action"]
+            return ["poad.gamma acts between the tokens of variant 'naive_token' only: a task here is a single action"]
         if self.variant == "naive_token" and self.gamma == 1:
             return ["poad.variant 'naive_token' with poad.gamma 1 is variant 'poad'"]
         return []
@@ -66,29 +69,24 @@ class Poad(Method):
 
     def advantage(self, rollouts: Rollouts, advantage: Tensor) -> Tensor:
         raw, value = self._gae(rollouts), rollouts.tokens.value
-        first = rollouts.tokens.position == 0
-        residual = self._target(rollouts) - value
+        earned = rollouts.broadcast_to_tokens(rollouts.sequences.reward)
+        centre, spread, rewards = statistics.mean(raw), statistics.std(raw), statistics.std(earned)
+        left = statistics.std(earned - value)
         self._seen = {
-            "root_value": float(statistics.mean(value, first)),
-            "advantage_std": float(statistics.std(raw)),
-            "value_error": float(statistics.mean(residual.double().square()).sqrt()),
+            "root_value": float(statistics.mean(value, rollouts.tokens.position == 0)),
+            "advantage_std": float(spread),
+            # Share of the rewards' variance over tokens that the critic foresees; 0 when there is none to foresee.
+            "explained_variance": float(1 - (left / rewards).square()) if rewards > 0 else 0.0,
         }
-        if not self.normalise:
-            return raw
-        spread = statistics.std(raw).clamp(min=1e-8)
-        return ((raw - statistics.mean(raw)) / spread).to(raw.dtype)
+        return ((raw - centre) / (spread + 1e-8)).to(raw.dtype) if self.normalise else raw
 
     def critic_target(self, rollouts: Rollouts) -> Tensor:
-        return self._target(rollouts)
+        return self._gae(rollouts) + rollouts.tokens.value
 
     def measures(self) -> dict[str, float]:
         return self._seen
 
     def _gae(self, rollouts: Rollouts) -> Tensor:
         value, gamma = rollouts.tokens.value, 1.0 if self.variant == "poad" else self.gamma
-        # The last token's own "next value" is the reward, which no variant discounts.
-        ahead = next_values(rollouts, gamma * value, rollouts.sequences.reward)
+        ahead = next_values(rollouts, gamma * value, last=rollouts.sequences.reward)
         return discounted_sums(rollouts, ahead - value, gamma * self.gae_lambda)
-
-    def _target(self, rollouts: Rollouts) -> Tensor:
-        return self._gae(rollouts) + rollouts.tokens.value

@@ -99,8 +99,8 @@ def soft_head(
     """E_π[Q] and KL(π‖ρ) with π, ρ = softmax((hidden·weightᵀ + bias) / temperature) and Q = hidden·weightᵀ + bias.
 
     temperature [N] > 0, of π and ρ alike; Q has none. The three layers may differ in width but not in N and V. The
-    arithmetic is fp32 whatever the inputs (fp64 if the policy's are fp64). Differentiable in the policy's hidden, weight
-    and bias; nothing goes back into reference and critic.
+    arithmetic is fp32 whatever the inputs (fp64 if the policy's are fp64). Differentiable in the policy's hidden,
+    weight and bias; nothing goes back into reference and critic.
     """
     # A third of the fused head's chunk, for three layers are open at once.
     chunk = max(1, chunk_elements // (3 * policy.weight.shape[0]))

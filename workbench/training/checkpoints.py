@@ -14,15 +14,15 @@ from workbench.store.files import remove, write_atomic
 from workbench.store.layout import Layout, numbered
 from workbench.training.trainer import Trainer
 
-WEIGHTS, OPTIMISER, STATE = "model.safetensors", "optimiser.safetensors", "state.json"
+WEIGHTS, OPTIMISER, CRITIC, STATE = "model.safetensors", "optimiser.safetensors", "critic.safetensors", "state.json"
 
 
 def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> None:
     """Write checkpoints/<step>/ atomically and delete all but the newest `keep`.
 
-    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the methods' state, the number of
-    updates and the place in the walk through the prompts. Random streams, prompt order and learning rate are functions
-    of these.
+    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the critic if there is one, the
+    methods' state, the number of updates and the place in the walk through the prompts. Random streams, prompt order
+    and learning rate are functions of these.
     Raises `OSError` if the disk does not take it; the checkpoints before it stay.
     """
 
@@ -30,6 +30,8 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
         folder.mkdir()
         trainer.policy.save(folder)
         save_file(trainer.optimiser.state_tensors(), folder / OPTIMISER)
+        if trainer.critic is not None:
+            save_file(trainer.critic.state_tensors(), folder / CRITIC)
         state = {
             "step": step,
             "updates": trainer.optimiser.updates,
@@ -50,7 +52,7 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
 def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
     """Restore the newest checkpoint into `trainer`; returns its step, 0 if there is none.
 
-    Raises `ValueError` if a checkpoint does not fit the policy.
+    Raises `ValueError` if a checkpoint does not fit the policy or the critic.
     """
     found = numbered(layout.checkpoints)
     if not found:
@@ -59,6 +61,8 @@ def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
     _load_weights(trainer.policy.model, load_file(folder / WEIGHTS), folder)
     state = json.loads((folder / STATE).read_text())
     trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
+    if trainer.critic is not None:
+        trainer.critic.load_state_tensors(load_file(folder / CRITIC), state["updates"])
     trainer.collector.walk.load_state_dict(state["prompts"])
     trainer.methods.load_state_dict(state["methods"])
     return step

@@ -19,11 +19,15 @@ from workbench.tables import Rollouts
 from workbench.training.advantages import assign_advantages
 from workbench.training.batching import mini_batches
 from workbench.training.collect import Collected, Collector
+from workbench.training.critic import Critic
 from workbench.training.optimiser import Optimiser
 from workbench.training.update import accumulate_gradient, score_in_parts
 
 UPDATE_COLUMNS = ("logp", "ratio", "clip_low", "clip_high", "weight")
 """What an update leaves in the stored token table; NaN for tokens that were in no update."""
+
+ON_REFERENCE = {"ref_logp", "semantic_entropy", "soft_values"}
+"""Needs that take the policy the run started from."""
 
 
 @dataclass
@@ -36,18 +40,19 @@ class StepResult:
 
 
 class Trainer:
-    """The policy, its optimiser, its methods and its walk through the prompts. `step(k)` depends on their state and on
-    k, on nothing else."""
+    """The policy, its optimiser, its methods, their critic and the walk through the prompts. `step(k)` depends on their
+    state and on k, on nothing else."""
 
     def __init__(self, config: RunConfig, policy: Policy | None = None):
         self.config, training = config, config.training
         self.policy = policy or _load(config)
         self.methods = Composition(config.build_methods())
-        self.reference = _load(config) if {"ref_logp", "semantic_entropy"} & self.methods.needs else None
+        self.reference = _load(config) if ON_REFERENCE & self.methods.needs else None
         self.collector = Collector(config, self.policy, self.reference, self.methods)
-        self.optimiser = Optimiser(
-            self.policy.parameters, config.optimiser, training.steps * training.updates_per_rollout
-        )
+        updates = training.steps * training.updates_per_rollout
+        self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates)
+        critic = self.methods.critic()
+        self.critic = Critic(self.policy, critic, updates, self.reference) if critic else None
 
     def step(self, step: int) -> StepResult:
         """Rollout step `step` (1, 2, …). Raises `FloatingPointError` when anything becomes non-finite."""
@@ -68,7 +73,8 @@ class Trainer:
         return StepResult(metrics, clock.seconds, rollouts)
 
     def _score(self, rollouts: Rollouts) -> Rollouts:
-        """Attach `old_logp`, and `ref_logp` when a method needs it; offline responses have no other log-probs."""
+        """Attach `old_logp`, and what methods need of reference and critic; offline responses have no other
+        log-probs."""
         budget = self.config.training.micro_batch_tokens
         tokens = rollouts.tokens.with_columns(old_logp=rollouts.tokens.rollout_logp)
         if self.config.training.old_logp == "trainer":
@@ -80,7 +86,10 @@ class Trainer:
                 tokens = tokens.with_columns(expected_discriminator=now.entropy * now.sum_p2 + now.sum_p2_logp)
         if "ref_logp" in self.methods.needs:
             tokens = tokens.with_columns(ref_logp=score_in_parts(self.reference, rollouts, budget).logp)
-        return Rollouts(rollouts.prompts, rollouts.sequences, tokens)
+        rollouts = Rollouts(rollouts.prompts, rollouts.sequences, tokens)
+        if self.critic is None:
+            return rollouts
+        return rollouts.with_tokens(**self.critic.columns(self.policy, rollouts, budget))
 
     def _update(self, rollouts: Rollouts, progress: Progress) -> tuple[Rollouts, dict[str, float]]:
         """N optimiser updates, one pass over the kept sequences. Adds the tokens' `UPDATE_COLUMNS`; returns the applied
@@ -102,12 +111,15 @@ class Trainer:
                 config.objective,
                 training.micro_batch_tokens,
                 self.collector.max_new_tokens,
+                self.critic,
             )
             if not np.isfinite(loss):
                 raise FloatingPointError(
                     f"non-finite loss at update {self.optimiser.updates}; lower optimiser.learning_rate"
                 )
             applied.append({"loss/total": loss, **self.optimiser.step()})
+            if self.critic is not None:
+                applied[-1] |= self.critic.update(batch, training.micro_batch_tokens)
             is_row = torch.zeros_like(keep)
             is_row[rows] = True
             places = rollouts.broadcast_to_tokens(is_row)

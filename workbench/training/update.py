@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from workbench.config import ObjectiveConfig
 from workbench.methods import Composition
@@ -11,30 +12,38 @@ from workbench.policy.model import Policy
 from workbench.policy.packing import pack
 from workbench.tables import Rollouts
 from workbench.training.batching import micro_batches
+from workbench.training.critic import Critic
 from workbench.training.objective import prepare, token_loss
 
 
 def accumulate_gradient(
-    policy: Policy, batch: Rollouts, methods: Composition, config: ObjectiveConfig, budget: int, max_new_tokens: int
+    policy: Policy,
+    batch: Rollouts,
+    methods: Composition,
+    config: ObjectiveConfig,
+    budget: int,
+    max_new_tokens: int,
+    critic: Critic | None = None,
 ) -> tuple[Rollouts, float]:
     """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
 
+    A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
     Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
     the loss. A method that needs the current policy on the whole mini-batch makes all forward passes come before the
     first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     """
     rows = micro_batches(batch.sequences.length, budget)
-    forwards = (score(policy, batch.select_sequences(part)) for part in rows)
+    forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
     if "current" in methods.needs:
         forwards = list(forwards)
         batch = batch.with_tokens(
-            logp=torch.cat([now.logp.detach() for now in forwards]),
-            current_entropy=torch.cat([now.entropy.detach() for now in forwards]),
+            logp=torch.cat([now.logp.detach() for now, _ in forwards]),
+            current_entropy=torch.cat([now.entropy.detach() for now, _ in forwards]),
         )
     batch = prepare(batch, methods, config, max_new_tokens)
     logps, ratios, total = [], [], 0.0
-    for part, now in zip(rows, forwards, strict=True):
-        tokens = batch.select_sequences(part).tokens
+    for part, (now, columns) in zip(rows, forwards, strict=True):
+        tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
         loss = (tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)).sum()
         loss.backward()
@@ -42,6 +51,16 @@ def accumulate_gradient(
         ratios.append(ratio.detach())
         total += loss.item()
     return batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios)), total
+
+
+def _forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
+    """What `score` gives, and the critic's differentiable columns from the same hidden states."""
+    if critic is None:
+        return score(policy, part), {}
+    packed, temperature = pack(part), part.broadcast_to_tokens(part.sequences.score_temperature)
+    hidden = policy.response_hidden(packed)
+    now = policy.head(hidden, packed.target, temperature)
+    return now, critic.current(policy, hidden, packed, temperature)
 
 
 def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:

@@ -2,5 +2,6 @@
 
 from tests.methods.cases.case import Case
 from tests.methods.cases.core import CASES as CORE
+from tests.methods.cases.prompts import CASES as PROMPTS
 
-CASES: dict[str, Case] = {**CORE}
+CASES: dict[str, Case] = {**CORE, **PROMPTS}
