@@ -13,6 +13,7 @@ from workbench.methods.statistics import token_key
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts
 from workbench.training.advantages import assign_advantages
+from workbench.training.critic import Critic
 from workbench.training.update import accumulate_gradient, score_in_parts
 
 PROMPTS = [torch.tensor(ids) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9], [2, 2], [3, 9], [7, 1, 1])]
@@ -22,8 +23,8 @@ CORRECT = [[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0], [1, 1, 1, 0],
 PROGRESS = Progress(seed=3, step=2, steps=10, epoch=1, epochs=2, update=1, updates=2, max_new_tokens=LONGEST)
 
 
-def double_policy():
-    policy = tiny_policy()
+def double_policy(seed=0):
+    policy = tiny_policy(seed=seed)
     policy.model.double()
     policy.precision = torch.float64
     return policy
@@ -59,6 +60,20 @@ def made_up_rollouts(policy, noise=0.5, seed=1) -> Rollouts:
     )
 
 
+def made_up_critic(policy, methods: Composition) -> Critic | None:
+    """The critic the methods ask for, with output layers and a reference drawn at random; the same for every call."""
+    config = methods.critic()
+    if config is None:
+        return None
+    critic = Critic(policy, config, 10, double_policy(seed=1))
+    draw = torch.Generator().manual_seed(7)
+    for net in (critic.net, critic.target):
+        if net is not None:
+            weight = net.model.get_output_embeddings().weight
+            weight.data.copy_(torch.randn(weight.shape, generator=draw, dtype=weight.dtype))
+    return critic
+
+
 @dataclass
 class Update:
     """One update: its loss, gradients, and what was decided per token and per response, in the order of their keys."""
@@ -82,11 +97,14 @@ def update_on(policy, rollouts: Rollouts, config: RunConfig) -> Update:
     """Rewards, advantages, selections and the gradient of one mini-batch made of the whole batch."""
     methods = Composition(config.build_methods())
     methods.begin(PROGRESS)
+    critic = made_up_critic(policy, methods)
+    if critic is not None:
+        rollouts = rollouts.with_tokens(**critic.columns(policy, rollouts, config.training.micro_batch_tokens))
     rollouts = assign_advantages(rollouts, methods)
     methods.look(rollouts)
     batch = rollouts.select_sequences(methods.keep(rollouts))
     budget = config.training.micro_batch_tokens
-    batch, loss = accumulate_gradient(policy, batch, methods, config.objective, budget, LONGEST)
+    batch, loss = accumulate_gradient(policy, batch, methods, config.objective, budget, LONGEST, critic)
     gradients = [p.grad.clone() for p in policy.parameters]
     policy.model.zero_grad()
     order = token_key(batch).argsort()

@@ -108,12 +108,20 @@ def verl_loss(
 
 def verl_advantage(estimator: str, rollouts: Rollouts, **options) -> Tensor:
     """Token advantages [N] of verl's registered estimator, the reward on each response's last token."""
-    padded, sequences = Padded(rollouts), rollouts.sequences
-    rewards = torch.zeros(padded.shape, dtype=sequences.reward.dtype)
-    rewards[torch.arange(len(sequences)), sequences.length - 1] = sequences.reward
-    index = np.array([f"prompt {group}" for group in sequences.group.tolist()], dtype=object)
+    padded = Padded(rollouts)
+    rewards = _reward_on_last_token(rollouts, padded)
+    index = np.array([f"prompt {group}" for group in rollouts.sequences.group.tolist()], dtype=object)
     estimate = verl_core.get_adv_estimator_fn(estimator)
     return padded.flat(estimate(rewards, padded.mask, index, **options)[0])
+
+
+def verl_gae(rollouts: Rollouts, gamma: float, gae_lambda: float) -> Tensor:
+    """verl's generalised advantages [N] from the token column `value`, before it whitens them."""
+    padded = Padded(rollouts)
+    rewards = _reward_on_last_token(rollouts, padded)
+    values = padded.matrix(rollouts.tokens.value)
+    _, returns = verl_core.compute_gae_advantage_return(rewards, values, padded.mask, gamma, gae_lambda)
+    return padded.flat(returns - values)
 
 
 def verl_kl_loss(
@@ -137,6 +145,13 @@ def verl_correction(rollouts: Rollouts, level: str, threshold: float | str) -> T
     log_ratio = padded.matrix(tokens.old_logp - tokens.rollout_logp)
     weights, _ = compute_rollout_correction_weights(log_ratio, padded.mask, level, threshold)
     return padded.flat(weights)
+
+
+def _reward_on_last_token(rollouts: Rollouts, padded: Padded) -> Tensor:
+    sequences = rollouts.sequences
+    rewards = torch.zeros(padded.shape, dtype=sequences.reward.dtype)
+    rewards[torch.arange(len(sequences)), sequences.length - 1] = sequences.reward
+    return rewards
 
 
 def trl_loss(loss_type: str, rollouts: Rollouts, logp: Tensor, **options) -> tuple[float, Tensor]:

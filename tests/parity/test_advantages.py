@@ -5,7 +5,7 @@ import torch
 
 from tests.parity.batches import SAMPLES, random_rollouts
 from tests.parity.ours import composed, our_advantages
-from tests.parity.reference import trl_scored, verl_advantage, verl_correction
+from tests.parity.reference import trl_scored, verl_advantage, verl_correction, verl_gae
 
 
 @pytest.fixture(params=range(4), ids="seed{}".format)
@@ -45,6 +45,18 @@ def test_rloo_is_verls(rollouts, estimator):
 def test_a_group_of_equal_rewards_gets_exactly_nothing(rollouts, method):
     equal = rollouts.tokens.sequence >= len(rollouts.sequences) - SAMPLES
     assert (our_advantages([method], rollouts)[equal] == 0).all()
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_gae_is_verls(rollouts, gamma, gae_lambda):
+    """POAD has no discount inside a response; its control discounts every token, as verl does."""
+    g = torch.Generator().manual_seed(1)
+    values = torch.randn(len(rollouts.tokens), generator=g, dtype=torch.float64)
+    rollouts = rollouts.with_tokens(value=values)
+    variant = "poad" if gamma == 1 else "naive_token"
+    method = {"name": "poad", "variant": variant, "gae_lambda": gae_lambda, "gamma": gamma, "normalise": False}
+    assert_equal(our_advantages([method], rollouts), verl_gae(rollouts, gamma, gae_lambda))
 
 
 def our_weights(rollouts, **parameters):

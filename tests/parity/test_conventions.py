@@ -7,7 +7,14 @@ import torch
 
 from tests.parity.batches import LONGEST, random_rollouts, table_of_mask
 from tests.parity.ours import our_advantages, our_loss
-from tests.parity.reference import trl_loss, trl_scored, verl_advantage, verl_kl_loss, verl_loss
+from tests.parity.reference import (
+    trl_high_entropy_mask,
+    trl_loss,
+    trl_scored,
+    verl_advantage,
+    verl_kl_loss,
+    verl_loss,
+)
 from workbench.methods.kl_reference import kl_estimate
 from workbench.training.objective import token_share
 
@@ -116,6 +123,18 @@ def test_the_advantage_of_trl_divides_by_the_spread_plus_1e_4():
     spread = rollouts.group_std(rollouts.sequences.reward)
     factor = rollouts.broadcast_to_tokens((spread + 1e-6) / (spread + 1e-4))
     torch.testing.assert_close(rollouts.broadcast_to_tokens(trl), ours * factor, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_quantile_of_trl_may_keep_one_token_fewer(seed):
+    """⌊ρ·(N − 1)⌋ + 1 tokens lie at or above the (1 − ρ) quantile; we keep ⌈ρ·N⌉."""
+    rollouts, logp = random_rollouts(seed)
+    count, fraction = len(logp), 0.8
+    theirs = trl_high_entropy_mask(rollouts, rollouts.tokens.entropy, fraction)
+    ours = our_loss(["grpo", {"name": "high_entropy_mask", "fraction": fraction}], rollouts, logp).tokens.mask
+    assert theirs.sum() == (8 * (count - 1)) // 10 + 1
+    assert ours.sum() == -(-8 * count // 10)
+    assert not (theirs & ~ours).any()
 
 
 def test_rollout_weights_of_verl_multiply_the_penalty_of_kl_cov_too():

@@ -7,7 +7,14 @@ import torch
 
 from tests.parity.batches import LONGEST, random_rollouts
 from tests.parity.ours import ONE_MICRO_BATCH, our_loss
-from tests.parity.reference import trl_loss, trl_trainer_loss, verl_correction, verl_kl_loss, verl_loss
+from tests.parity.reference import (
+    trl_high_entropy_mask,
+    trl_loss,
+    trl_trainer_loss,
+    verl_correction,
+    verl_kl_loss,
+    verl_loss,
+)
 
 TOLERANCE = 1e-12
 VERL_BOUNDS, TRL_BOUNDS = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28}, {"epsilon_low": 0.2, "epsilon_high": 0.28}
@@ -172,6 +179,20 @@ def test_entropy_bonus(batch, coefficient):
     assert_equal(ours, (value, by_logp))
     torch.testing.assert_close(ours.by_entropy, by_entropy, atol=TOLERANCE, rtol=0)
     assert (by_entropy != 0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_high_entropy_mask_selects_trls_tokens(batch, fraction):
+    """TRL keeps the tokens that leave the loss in its denominator: its loss is ours times the share that stays."""
+    rollouts, logp = batch
+    ours = our_loss(["grpo", {"name": "high_entropy_mask", "fraction": fraction}], rollouts, logp, BOUNDS)
+    kept = ours.tokens.mask
+    assert torch.equal(kept, trl_high_entropy_mask(rollouts, rollouts.tokens.entropy, fraction))
+    options = {"top_entropy_quantile": fraction, **TRL_BOUNDS}
+    value, by_logp, _ = trl_trainer_loss("dapo", rollouts, logp, **options)
+    share = kept.double().mean().item()
+    assert share < 1
+    assert_equal(ours, (value / share, by_logp / share))
 
 
 def test_without_clipping_all_losses_are_the_importance_weighted_policy_gradient(batch):

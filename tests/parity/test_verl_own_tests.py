@@ -3,8 +3,8 @@
 The files come from the installed wheel; nothing of them is kept here. Each replaced function keeps its verl signature
 and only converts matrices to tables and back. Where a test compares two of verl's functions, one stays verl's.
 
-Left out, since we have nothing of the kind: the tests of verl's registry and of DRO; and multi-turn GAE, whose
-observation tokens inside a response our tables do not have.
+Left out, since we have nothing of the kind: the tests of verl's registry and of DRO; and multi-turn GAE, whose rewards
+and observations inside a response our tables do not have.
 """
 
 from __future__ import annotations

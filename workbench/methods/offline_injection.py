@@ -47,6 +47,10 @@ def _entry(line: str, where: str) -> tuple[str, str]:
     for key in ("prompt", "solution"):
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise ValueError(f"{where}: '{key}' must be a text that is not empty")
+        try:
+            entry[key].encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{where}: '{key}' has half a surrogate pair, which is no text") from None
     return entry["prompt"], entry["solution"]
 
 
@@ -73,8 +77,8 @@ class OfflineInjection(Method):
     detached. Their penalty on repetition and their A = 0 for responses cut off while repeating are left out.
 
     The file has one {"prompt": …, "solution": …} per line; prompts are compared as text, and solutions are verified
-    like any response. The run's identity holds the path, not the file's content. Without a path it is the run without
-    the method.
+    like any response. `ValueError` at the first step if the file is missing or malformed; a stored run is read without
+    it. The run's identity holds the path, not the file's content. Without a path it is the run without the method.
     """
 
     name: ClassVar[str] = "offline_injection"
@@ -90,23 +94,32 @@ class OfflineInjection(Method):
     def exclusive(self) -> set[str]:
         return {"clip", "surrogate"} if self.path and self.loss == "luffy" else set()
 
+    def begin(self, progress) -> None:
+        super().begin(progress)
+        if self.path:  # not in `check`: a stored run is read without its file
+            solutions_of(self.path)
+
     def check(self, config) -> None:
-        if not self.path:
-            return
-        if config.training.old_logp != "trainer":
+        if self.path and config.training.old_logp != "trainer":
             raise ValueError(
                 "offline_injection brings in responses the sampler has no log-probs of; set training.old_logp to "
                 "'trainer'"
             )
-        solutions_of(self.path)
 
     def cautions(self, config) -> list[str]:
-        if not self.path or self.loss == "plain" or config.objective.denominator == "constant":
+        if not self.path:
             return []
-        return [
-            "offline_injection's luffy loss divides by a constant; objective.denominator is "
-            f"'{config.objective.denominator}'"
-        ]
+        said = []
+        try:
+            solutions_of(self.path)
+        except ValueError as error:
+            said.append(f"training will stop at its first step: {error}")
+        if self.loss == "luffy" and config.objective.denominator != "constant":
+            said.append(
+                "offline_injection's luffy loss divides by a constant; objective.denominator is "
+                f"'{config.objective.denominator}'"
+            )
+        return said
 
     def inject(self, rollouts: Rollouts) -> dict[int, str]:
         if not self.path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,8 @@ class Critic:
     def update(self, batch: Rollouts, budget: int) -> dict[str, float]:
         """One step on the mean Huber loss of `tokens.critic_target` over the mini-batch's tokens, then the slow copy's.
 
-        Returns the loss before the step and the gradient's norm. Raises `FloatingPointError` if either is non-finite.
+        Returns the loss before the step and the gradient's norm. Raises `FloatingPointError` if either is non-finite,
+        before any weight is touched.
         """
         count = statistics.total(torch.ones_like(batch.tokens.sequence)).to(batch.tokens.critic_target.dtype)
         total = 0.0
@@ -85,10 +87,10 @@ class Critic:
             loss = (error / count).sum()
             loss.backward()
             total += loss.item()
-        try:
-            norm = self.optimiser.step()["grad/norm"]
-        except FloatingPointError as error:
-            raise FloatingPointError("non-finite gradient of the critic; lower its critic_learning_rate") from error
+        # Huber's gradient is bounded, so an infinite target shows in the loss alone.
+        if not math.isfinite(total):
+            raise FloatingPointError("non-finite loss of the critic; lower its critic_learning_rate")
+        norm = self.optimiser.step()["grad/norm"]
         self._move_target()
         return {"critic/loss": total, "critic/grad_norm": norm}
 
