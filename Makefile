@@ -14,7 +14,7 @@ PARITY_READY := $(PARITY)/.ready
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-browser test-slow parity lint lab bench clean
+.PHONY: help setup quickstart test test-browser test-slow parity lint lab bench directions clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,8 +62,13 @@ $(PARITY_READY): $(READY) tests/parity/requirements.txt
 lint: setup  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: setup  ## milliseconds of a rollout step: sampling, scoring, update, and the share of matmul peak
+bench: setup  ## milliseconds of a rollout step, and what each method adds to an update
 	$(BIN)/python tests/benchmarks/rollout_step.py
+	$(BIN)/python -m tests.benchmarks.methods_cost
+
+directions: setup  ## the papers' predictions on entropy, three seeds of every arm (an hour and a half on two cores)
+	$(BIN)/python -m tests.directions.run $(JOBS)
+	$(BIN)/python -m tests.directions.predictions
 
 clean:  ## delete .venv and .venv-parity (outputs stay)
 	rm -rf $(VENV) $(PARITY)

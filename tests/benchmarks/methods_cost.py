@@ -1,6 +1,6 @@
 """What each method adds to an update: the same rollout batch, updated with and without it, turn by turn.
 
-    python tests/benchmarks/methods_cost.py [ROUNDS]
+    python -m tests.benchmarks.methods_cost [ROUNDS]
 
 Timed is everything between scored rollouts and updated weights: rewards, advantages, selections, forward, backward and
 optimiser step. Printed is the median over rounds of (time with the method) / (time without, in the same round).

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.methods.hand_made import hand_made
+from tests.methods.made_up import config_of, double_policy, made_up_rollouts, update_on
 from workbench.config import ConfigError, make_config
 from workbench.methods.aer import Aer
 from workbench.plots.published import published_curve
@@ -127,6 +128,16 @@ def test_the_coefficient_holds_still_while_it_has_nothing_to_act_on():
 
 def test_a_fixed_coefficient_is_a_rate_of_zero():
     assert path(Aer(rate=0, initial=0.01), [0.9, 0.1, 0.5]) == [0.01] * 4
+
+
+def test_a_fixed_uniform_bonus_is_the_entropy_bonus():
+    policy = double_policy()
+    rollouts = made_up_rollouts(policy)
+    fixed = {"name": "aer", "weighting": "uniform", "rate": 0, "initial": 0.5, "maximum": 0.5}
+    bonus = {"name": "entropy_bonus", "coefficient": 0.5}
+    one, other = (update_on(policy, rollouts, config_of(["grpo", method])) for method in (fixed, bonus))
+    assert one.loss == other.loss
+    assert all(torch.equal(a, b) for a, b in zip(one.gradients, other.gradients, strict=True))
 
 
 def test_settings_that_cannot_work_are_refused_or_cautioned():

@@ -176,9 +176,10 @@ def test_entropic_controls_by_error_and_integral(proportional, integral):
     assert path == pytest.approx(naive_alpha(entropies, 0.1, proportional, integral))
 
 
-@pytest.mark.parametrize(
-    ("gain", "start", "target", "published"), [(9.7, 0.1165, 0.1, 0.163), (9.7, 0.1165, 0.15, -0.327), (4.9, 0.327, 0.5, -0.873)]
-)  # fmt: skip
+PUBLISHED_STARTS = [(9.7, 0.1165, 0.1, 0.163), (9.7, 0.1165, 0.15, -0.327), (4.9, 0.327, 0.5, -0.873)]
+
+
+@pytest.mark.parametrize(("gain", "start", "target", "published"), PUBLISHED_STARTS)
 def test_the_first_alpha_of_the_published_curves(gain, start, target, published):
     """α_0 = K_p (H_0 − H*), gains fitted to the authors' curves (S-fit), H_0 read as 0.116 to 0.120 and 0.327."""
     method = Entropic(target=target, proportional=gain, integral=0.0)

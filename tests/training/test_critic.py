@@ -7,7 +7,7 @@ import torch
 
 import workbench as wb
 from tests.methods.made_up import double_policy, made_up_rollouts
-from workbench.methods.base import CriticConfig
+from workbench.methods.terms import CriticConfig
 from workbench.policy.packing import pack
 from workbench.store import Run
 from workbench.training import train_run

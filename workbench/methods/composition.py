@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from workbench.config import METHOD_LIST_CHECKS
-from workbench.methods.base import EXCLUSIVE, NEEDS, CriticConfig, Method, Progress
+from workbench.methods.base import Method
+from workbench.methods.terms import EXCLUSIVE, NEEDS, CriticConfig, Progress
 from workbench.tables import Rollouts, Table
 
 

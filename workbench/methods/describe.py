@@ -6,7 +6,8 @@ import inspect
 from typing import Any, get_args
 
 from workbench.config import BUNDLES, METHODS, ConfigError, nearest
-from workbench.methods.base import EXCLUSIVE, Method
+from workbench.methods.base import Method
+from workbench.methods.terms import EXCLUSIVE
 
 INFERRED = "(I)"
 

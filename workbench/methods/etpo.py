@@ -9,9 +9,10 @@ from torch import Tensor
 
 from workbench.config import METHODS
 from workbench.methods import statistics
-from workbench.methods.base import CriticConfig, Method, register
+from workbench.methods.base import Method, register
 from workbench.methods.critics import next_values, refuse_shaping_before
 from workbench.methods.ppo import ppo_clip
+from workbench.methods.terms import CriticConfig
 from workbench.tables import Rollouts, Table
 
 READ_BY_PPO = ("advantage", "clip", "ratio")

@@ -8,8 +8,9 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods import statistics
-from workbench.methods.base import CriticConfig, Method, register
+from workbench.methods.base import Method, register
 from workbench.methods.critics import discounted_sums, next_values, refuse_shaping_before
+from workbench.methods.terms import CriticConfig
 from workbench.tables import Rollouts
 
 

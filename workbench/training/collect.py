@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.config import RunConfig
 from workbench.methods import Composition
-from workbench.methods.base import Progress
+from workbench.methods.terms import Progress
 from workbench.policy.model import Policy
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts, Table, concatenate, token_index

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from workbench.config import OptimiserConfig
 from workbench.methods import statistics
-from workbench.methods.base import CriticConfig
+from workbench.methods.terms import CriticConfig
 from workbench.policy.model import Policy
 from workbench.policy.packing import PackedBatch, pack
 from workbench.policy.soft_head import Layer, SoftStatistics, soft_head

@@ -12,7 +12,7 @@ import torch
 
 from workbench.config import RunConfig
 from workbench.methods import Composition
-from workbench.methods.base import Progress
+from workbench.methods.terms import Progress
 from workbench.metrics.step import step_metrics, update_metrics
 from workbench.policy.model import Policy, load_policy
 from workbench.tables import Rollouts

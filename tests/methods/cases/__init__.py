@@ -2,8 +2,8 @@
 
 from tests.methods.cases.case import Case
 from tests.methods.cases.core import CASES as CORE
-from tests.methods.cases.dynamics import CASES as DYNAMICS
 from tests.methods.cases.critic import CASES as CRITIC
+from tests.methods.cases.dynamics import CASES as DYNAMICS
 from tests.methods.cases.prompts import CASES as PROMPTS
 
 CASES: dict[str, Case] = {**CORE, **CRITIC, **DYNAMICS, **PROMPTS}
