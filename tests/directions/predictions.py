@@ -80,6 +80,7 @@ PREDICTIONS = [
     Held("2511.05993, Fig. 5", "pos_adv_reweight 0.2", target=0.2),
     Held("2511.15248", "entropic 0.2", target=0.2),
     Held("2510.10959", "aer 0.4", of_initial=0.4),
+    Held("2510.10959", "aer 0.4, sign rule", of_initial=0.4),
     Order("2506.01347", "nsr", "psr"),
     Order("2506.01347", "w_reinforce", "psr"),
     Order("2506.01347", "grpo", "psr"),

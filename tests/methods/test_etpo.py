@@ -165,7 +165,7 @@ def test_the_gradient_of_an_update_matches_finite_differences(variant):
     assert gradient == pytest.approx((up - down) / (2 * step), rel=1e-4)
 
 
-def kl_after_training(beta, steps=25):
+def kl_after_training(beta, steps=12):
     """Mean KL to its start of a policy trained for some steps on one batch against a Q that stays as it is."""
     methods = Composition(make_config({}, {"methods": [{"name": "etpo", "beta": beta}]}).build_methods())
     policy, settings = double_policy(), OptimiserConfig(learning_rate=2e-3)
@@ -186,7 +186,7 @@ def test_the_larger_beta_the_nearer_the_policy_stays_to_where_it_started():
 
 
 def config(*methods, **overrides):
-    base = {"training.updates_per_rollout": 1, "evaluation.sets": []}
+    base = {"training.updates_per_rollout": 1, "training.steps": 5000, "evaluation.sets": []}
     return make_config({}, base | {"methods": list(methods)} | {k.replace("__", "."): v for k, v in overrides.items()})
 
 
@@ -196,6 +196,13 @@ def test_settings_off_the_paper_are_said():
     assert "kl_reference" in config("etpo", "kl_reference").cautions()[0]
     assert "one update" in config("etpo", training__updates_per_rollout=4).cautions()[0]
     assert config({"name": "etpo", "variant": "sampled"}, training__updates_per_rollout=4).cautions() == []
+
+
+def test_a_run_too_short_for_values_to_reach_the_prompt_is_told_how_far_they_get():
+    said = config("etpo", training__steps=1000).cautions()
+    assert len(said) == 1 and "about 5 tokens in 1000 updates" in said[0]
+    assert config("etpo", training__steps=1000, rollout__max_new_tokens=5).cautions() == []
+    assert config({"name": "etpo", "polyak": 0.5}, training__steps=1000).cautions() == []
 
 
 def test_methods_without_effect_on_an_exact_expectation_are_named():

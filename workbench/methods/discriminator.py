@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
+from workbench.config import TASKS
 from workbench.methods import statistics
 from workbench.methods.base import Method, register
 from workbench.tables import Rollouts, Table
@@ -47,6 +49,10 @@ class ClipB(TokenFilter):
     arXiv 2602.03392 (S, released code: μ = 2.5, swept 2 to 3; tokens with A ≥ 0 all stay; removed tokens leave the
     denominator). Such a token is rare, and punishing it lowers entropy. The statistics span the mini-batch being
     trained on; the paper's batch, with one update per rollout (I). Detached. μ = ∞ is the run without the method.
+
+    How many deviations the most negative S lies below the mean depends on the policy: with a language model's large
+    vocabulary most tokens are certain and std(S) is small, while on the bundled policy S ends at 1.7 deviations
+    (measured before training), so that 2.5 removes nothing there and 1.25 about half a percent of the tokens.
     """
 
     name: ClassVar[str] = "clip_b"
@@ -73,6 +79,9 @@ class ClipV(TokenFilter):
     arXiv 2602.03392 (S, released code: μ = 8.5, swept 7.5 to 8.5, max_fraction 10⁻⁴; std is the population deviation
     about the mean, D is compared uncentred; removed tokens leave the denominator, those with A = 0 change nothing
     else). The statistics span the mini-batch being trained on (I). Detached. μ = ∞ is the run without the method.
+
+    ⌊max_fraction·N⌋ is 0 for mini-batches under 10⁴ tokens: smaller runs need a larger fraction. On the bundled policy
+    D ends at 6 deviations (measured before training): there μ = 4 finds 1.5 % of the tokens, 8.5 none.
     """
 
     name: ClassVar[str] = "clip_v"
@@ -82,9 +91,25 @@ class ClipV(TokenFilter):
     max_fraction: float = Field(1e-4, ge=0, le=1, description="largest share of tokens removed")
 
     def needs(self) -> set[str]:
-        return {"expected_discriminator"}
+        return {"expected_discriminator"} if self._acts() else set()
+
+    def cautions(self, config) -> list[str]:
+        rollout, task = config.rollout, TASKS.get(config.task.name)
+        longest = rollout.max_new_tokens or getattr(task, "max_response_tokens", math.inf)
+        most = rollout.prompts * rollout.samples * longest / config.training.updates_per_rollout
+        if not self._acts() or self.max_fraction * most >= 1:
+            return []
+        return [
+            f"clip_v is inert: clip_v.max_fraction {self.max_fraction:g} of the at most {most:g} tokens of an update "
+            "is less than one; raise it"
+        ]
+
+    def _acts(self) -> bool:
+        return self.max_fraction > 0 and math.isfinite(self.mu)
 
     def mask(self, batch: Rollouts, mask: Tensor) -> Tensor:
+        if not self._acts():
+            return mask
         tokens = batch.tokens
         gap = tokens.expected_discriminator - discriminator(tokens)
         removed = mask & (tokens.advantage <= 0) & (gap > self.mu * statistics.std(gap, mask))
@@ -113,6 +138,13 @@ class DiscriminatorArms(TokenFilter):
     def check(self, config) -> None:
         if self.positive == self.negative == "none":
             raise ValueError("discriminator_arms trains no token with both arms 'none'; change one")
+
+    def cautions(self, config) -> list[str]:
+        if self.positive == self.negative == "all":
+            return [
+                "discriminator_arms is inert with both arms 'all'; set positive or negative to above, below or none"
+            ]
+        return []
 
     def mask(self, batch: Rollouts, mask: Tensor) -> Tensor:
         s, advantage = discriminator(batch.tokens), batch.tokens.advantage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -30,7 +29,8 @@ class Entropic(Method):
     The authors' published curves fit other gains than their script's (S-fit): K_p ≈ 10 and K_i ≈ 0 on-policy at target
     0.15, K_p ≈ 5 and K_i ≈ 0.03 at T = 1 and target 0.5. Entropy scales differ between models: the script's K_p·H* is
     0.1, the curves' 1 to 2.5. On-policy P or PI converges, off-policy only PI does (S). Both gains 0 is the run without
-    the method; `integral` 0 is P control. There is no anti-windup, as in the code.
+    the method; `integral` 0 is P control. There is no anti-windup, as in the code. Off-policy settings to start from
+    (I): K_p 1 to 10 with K_i = 0 for P, K_i = K_p/100 for PI. The code's surrogate has a dual clip at 3: add dual_clip.
     """
 
     name: ClassVar[str] = "entropic"
@@ -56,18 +56,21 @@ class Entropic(Method):
         if not self._acts():
             return {}
         tokens = batch.tokens
+        every = float(statistics.total(tokens.mask))
+        if not every:  # no entropy to steer by
+            return {"entropic_scale": torch.zeros_like(tokens.logp)}
         error = float(statistics.mean(tokens.current_entropy, tokens.mask)) - self.target
         wanted = self.proportional * error + self.integral * self._sum
         alpha = min(1.0, max(-1.0, wanted))
         likely = tokens.mask & (tokens.logp.exp() > self.threshold)
-        count, every = (float(statistics.total(mask)) for mask in (likely, tokens.mask))
+        count = float(statistics.total(likely))
         self._measures = {
             "alpha": alpha,
             "error": error,
             "proportional": self.proportional * error,
             "integral": self.integral * self._sum,
             "saturated": float(alpha != wanted),
-            "likely_fraction": count / every if every else math.nan,
+            "likely_fraction": count / every,
         }
         self._sum += error
         return {"entropic_scale": torch.where(likely, alpha * every / max(count, 1.0), torch.zeros_like(tokens.logp))}

@@ -17,6 +17,8 @@ from workbench.tables import Rollouts, Table
 
 READ_BY_PPO = ("advantage", "clip", "ratio")
 """Hooks whose results only a surrogate of advantages and ratios reads."""
+TYPICAL_LENGTH = 20
+"""Response tokens of the bundled tasks; what values have to travel where a config sets no bound of its own."""
 
 
 @register
@@ -40,6 +42,9 @@ class Etpo(Method):
     β·log π_v − Q_v without the weights π_v, whose gradient does not depend on Q; (b) ρ is in the targets only; (c) the
     KL inside an action is that of the next environment step at the same place; (d) its epochs are not used. It uses
     Lion at 1e-6 where this uses AdamW.
+    Two things to know before a run. A value moves back one token per 1/(1 − polyak) updates or so, 200 for the paper's:
+    on short runs the root never hears of the reward. And only sampled tokens are regressed, while "expectation" reads Q
+    of all: where Q is still wrong for unlikely tokens it makes them likely, and reward falls before it rises.
     Critic and reference are passes over their own vocabulary layers: scoring takes four forward passes, an update adds
     the reference's, the critic's twice and its backward.
     """
@@ -71,6 +76,13 @@ class Etpo(Method):
             said.append("etpo takes the mean over tokens; objective.denominator is something else")
         if any(entry["name"] == "kl_reference" and entry["coefficient"] for entry in config.methods):
             said.append("etpo has the exact KL to the initial policy in its objective; kl_reference adds it again")
+        updates = config.training.steps * config.training.updates_per_rollout
+        reach = updates * (1 - self.polyak)
+        if reach < (config.rollout.max_new_tokens or TYPICAL_LENGTH):
+            said.append(
+                f"etpo.polyak {self.polyak} lets values travel back about {reach:.0f} tokens in {updates} updates; lower "
+                "it, or train longer"
+            )
         if self.variant == "sampled":
             return said
         if config.training.updates_per_rollout > 1:

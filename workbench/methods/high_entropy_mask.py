@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods import statistics
@@ -19,7 +19,7 @@ class HighEntropyMask(Method):
 
     arXiv 2506.01939 (S code, K): on top of DAPO, fraction 0.2, entropy of the current policy, within the batch being
     trained on; here the whole mini-batch on all devices. The tokens that leave are in no denominator (S). `side` low
-    trains on the lowest instead: with fraction 0.8 the paper's control. Detached. Fraction 1 is the run without the
+    trains on the lowest instead: with fraction 0.8 the paper's control (K). Detached. Fraction 1 is the run without the
     method.
     """
 
@@ -29,6 +29,8 @@ class HighEntropyMask(Method):
     fraction: float = Field(0.2, gt=0, le=1, description="share of tokens trained on; 1 is off")
     side: Literal["high", "low"] = Field("high", description="tokens of highest or of lowest entropy")
 
+    _threshold: float | None = PrivateAttr(None)
+
     def needs(self) -> set[str]:
         return {"current"} if self.fraction < 1 else set()
 
@@ -37,4 +39,11 @@ class HighEntropyMask(Method):
             return mask
         entropy = batch.tokens.current_entropy
         count = math.ceil(self.fraction * float(statistics.total(mask)) - 1e-9)
-        return statistics.largest(entropy if self.side == "high" else -entropy, count, batch, among=mask)
+        kept = statistics.largest(entropy if self.side == "high" else -entropy, count, batch, among=mask)
+        if count:
+            self._threshold = float(statistics.quantile(entropy, 0.0 if self.side == "high" else 1.0, kept))
+        return kept
+
+    def measures(self) -> dict[str, float]:
+        """Entropy of the last token that is trained on, nats, in the step's last update."""
+        return {} if self._threshold is None else {"threshold": self._threshold}

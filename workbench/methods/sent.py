@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods import statistics
@@ -67,12 +67,13 @@ class SentKl(Method):
         paper:     β_high on those, β_low on the other low tokens; PPO's clip stays
         released:  β_high on those, β_low on as many low tokens of smallest c_t, 0 elsewhere; surrogate −r·A, unclipped
 
-    arXiv 2512.04359 (S). Released code: the lowest 80 %, ρ = 2·10⁻⁴, β_high = 0.2, β_low = 0.05, penalty
-    |log π − log π_old|, whose gradient at the first update of a rollout is 0. The paper's KL is to the reference
-    policy (`anchor` ref, by k3; the same β act more strongly there). The code selects per micro-batch, and indexes
-    with an integer mask where a boolean one is meant; here the intended selection over the whole mini-batch. Entropy,
-    covariance and selection are of the current policy and detached; the gradient flows through the KL. Variant paper
-    with `low_entropy_kl` and `high_cov_boost` both false is the run without the method.
+    arXiv 2512.04359 (S). Released code: the lowest 80 %, ρ = 2·10⁻⁴, β_high = 0.2, β_low = 0.05, penalty |log π − log
+    π_old|, whose gradient at the first update of a rollout is 0. The paper's KL is to the reference policy (`anchor`
+    ref, by k3 (I); β a tenth as large is proposed there (I)) and its loss a mean over sequences, the code's over
+    tokens. ρ = 2·10⁻⁴ is a single token of a small mini-batch; 0.01 to 0.02 suits those (I). The code selects per
+    micro-batch, and indexes with an integer mask where a boolean one is meant; here the intended selection over the
+    whole mini-batch. Entropy, covariance and selection are of the current policy and detached; the gradient flows
+    through the KL. Variant paper with `low_entropy_kl` and `high_cov_boost` both false is the run without the method.
     """
 
     name: ClassVar[str] = "sent_kl"
@@ -86,6 +87,8 @@ class SentKl(Method):
     beta_low: float = Field(0.05, ge=0, description="β on the others")
     low_entropy_kl: bool = Field(True, description="ablation: β_low as set, or 0")
     high_cov_boost: bool = Field(True, description="ablation: β_high as set, or β_low")
+
+    _measures: dict[str, float] = PrivateAttr(default_factory=dict)
 
     def exclusive(self) -> set[str]:
         return {"clip"} if self.variant == "released" else set()
@@ -112,14 +115,18 @@ class SentKl(Method):
             return {}
         tokens = batch.tokens
         entropy = tokens.current_entropy
-        low = tokens.mask & (entropy <= statistics.quantile(entropy, self.low_share, tokens.mask))
+        threshold = statistics.quantile(entropy, self.low_share, tokens.mask)
+        low = tokens.mask & (entropy <= threshold)
         logp, advantage = (x - statistics.mean(x, low).to(x.dtype) for x in (tokens.logp, tokens.advantage))
         covariance = logp * advantage
-        count = max(1, int(self.high_cov_share * float(statistics.total(low))))
+        every = float(statistics.total(low))
+        count = max(1, int(self.high_cov_share * every))
         high = statistics.largest(covariance, count, batch, among=low)
         rest = low if self.variant == "paper" else statistics.largest(-covariance, count, batch, among=low)
-        beta_low = self.beta_low if self.low_entropy_kl else 0.0
-        beta_high = self.beta_high if self.high_cov_boost else beta_low
+        if every:
+            likely = tokens.logp.exp()
+            self._measures = {"threshold": float(threshold), "high_cov_prob": float(statistics.mean(likely, high))}
+        beta_high, beta_low = self._betas()
         beta = torch.zeros_like(tokens.logp).masked_fill(rest, beta_low)
         return {"sent_kl_beta": beta.masked_fill(high, beta_high)}
 
@@ -130,8 +137,16 @@ class SentKl(Method):
             return tokens.sent_kl_beta * kl_estimate(logp, tokens.ref_logp, "k3")
         return tokens.sent_kl_beta * kl_estimate(logp, tokens.old_logp, "abs")
 
+    def measures(self) -> dict[str, float]:
+        """Entropy up to which a token is low, nats, and mean π of the high-covariance tokens, in the last update."""
+        return dict(self._measures)
+
+    def _betas(self) -> tuple[float, float]:
+        low = self.beta_low if self.low_entropy_kl else 0.0
+        return self.beta_high if self.high_cov_boost else low, low
+
     def _acts(self) -> bool:
-        return self.low_entropy_kl or self.high_cov_boost
+        return any(self._betas())
 
 
 @register
@@ -146,12 +161,18 @@ class Sent(Bundle):
 
     stages: int = Field(2, ge=1, description="stages of the curriculum; 1 is no curriculum")
     variant: Literal["paper", "released"] = Field("paper", description="of the token-selective KL")
+    anchor: Literal["old", "ref"] = Field(
+        "old", description="(I) policy the token-selective KL is to; the paper's is ref"
+    )
+    low_entropy_kl: bool = Field(True, description="ablation: β_low as set, or 0")
+    high_cov_boost: bool = Field(True, description="ablation: β_high as set, or β_low")
     global_kl: float = Field(0.001, ge=0, description="weight of the KL on all tokens")
 
     def expand(self) -> list[dict[str, Any]]:
+        selective = ("variant", "anchor", "low_entropy_kl", "high_cov_boost")
         return [
             {"name": "grpo"},
             {"name": "semantic_curriculum", "stages": self.stages},
-            {"name": "sent_kl", "variant": self.variant},
+            {"name": "sent_kl", **{key: getattr(self, key) for key in selective}},
             {"name": "kl_reference", "coefficient": self.global_kl},
         ]

@@ -6,7 +6,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from workbench.methods import statistics
@@ -22,8 +22,8 @@ class Steer(Method):
         linear:      w = 1.2 − 0.4·(|Ω| − min |Ω|)/(max |Ω| − min |Ω|)
 
     arXiv 2510.10150 (S code: lowest 0.8; linear between 1.2 and 0.8). π and H are the current policy's, max and min are
-    over the whole mini-batch (the code's: over the micro-batch). Everything is detached; a dual clip of 10 comes with
-    it in the scripts (add dual_clip). `lowest` 1 is the run without the method.
+    over the tokens in the loss of the whole mini-batch (the code's: over the micro-batch). Everything is detached; a
+    dual clip of 10 comes with it in the scripts (add dual_clip). `lowest` 1 is the run without the method.
     """
 
     name: ClassVar[str] = "steer"
@@ -32,21 +32,28 @@ class Steer(Method):
     map: Literal["exponential", "linear"] = Field("exponential", description="from |Ω| to the weight")
     lowest: float = Field(0.8, gt=0, le=1, description="smallest weight; linear: the largest is 2 − lowest; 1 is off")
 
+    _measures: dict[str, float] = PrivateAttr(default_factory=dict)
+
     def needs(self) -> set[str]:
         return {"current"} if self.lowest < 1 else set()
 
     def weight(self, batch: Rollouts, weight: Tensor) -> Tensor:
-        if self.lowest == 1:
+        mask = batch.tokens.mask
+        if self.lowest == 1 or not statistics.total(mask):
             return weight
         change = entropy_change(batch).abs()
-        every = statistics.gathered(change)
-        top = float(every.max())
+        bottom, top = (float(statistics.quantile(change, q, mask)) for q in (0.0, 1.0))
         if self.map == "exponential":
-            rate = -math.log(self.lowest) / max(top, 0.02)
-            return weight * (-rate * change).exp().clamp(self.lowest, 1.0)
-        bottom = float(every.min())
-        place = (change - bottom) / (top - bottom) if top > bottom else torch.zeros_like(change)
-        return weight * (2 - self.lowest - 2 * (1 - self.lowest) * place)
+            own = (math.log(self.lowest) / max(top, 0.02) * change).exp().clamp(self.lowest, 1.0)
+        else:
+            place = (change - bottom) / (top - bottom) if top > bottom else torch.zeros_like(change)
+            own = 2 - self.lowest - 2 * (1 - self.lowest) * place
+        self._measures = {"largest_change": top, "mean_weight": float(statistics.mean(own, mask))}
+        return weight * own
+
+    def measures(self) -> dict[str, float]:
+        """max |Ω| and the mean of w over the tokens in the loss, in the step's last update."""
+        return dict(self._measures)
 
 
 def entropy_change(batch: Rollouts) -> Tensor:
