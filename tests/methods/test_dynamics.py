@@ -74,6 +74,17 @@ def test_clip_v_leaves_out_punished_tokens_that_lower_entropy_most(batch, fracti
     assert (kept == ~removed).all()
 
 
+def test_clip_v_that_can_remove_no_token_is_cautioned_and_asks_for_nothing():
+    def config(**parameters):
+        return make_config({"methods": ["grpo", {"name": "clip_v", **parameters}]})
+
+    assert "clip_v.max_fraction" in config().cautions()[0], "32·16·32 tokens at most in 4 updates, times 10⁻⁴"
+    assert config(max_fraction=1e-3).cautions() == []
+    for off in ({"mu": math.inf}, {"max_fraction": 0.0}):
+        assert config(**off).cautions() == []
+        assert ClipV(**off).needs() == set()
+
+
 def test_larger_mu_removes_no_more(batch):
     for kind in (ClipB, ClipV):
         options = {"max_fraction": 1.0} if kind is ClipV else {}
@@ -97,6 +108,11 @@ def test_arms_that_train_nothing_are_refused():
         make_config({"methods": ["grpo", {"name": "discriminator_arms", "positive": "none", "negative": "none"}]})
 
 
+def test_arms_that_leave_out_nothing_are_cautioned():
+    assert "inert" in make_config({"methods": ["grpo", "discriminator_arms"]}).cautions()[0]
+    assert not make_config({"methods": ["grpo", {"name": "discriminator_arms", "positive": "above"}]}).cautions()
+
+
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_sent_penalises_low_entropy_tokens_and_more_where_covariance_is_largest(batch, variant):
     entropy, logp, advantage, mask = columns(batch, "current_entropy", "logp", "advantage", "mask")
@@ -116,6 +132,7 @@ def test_sent_penalises_low_entropy_tokens_and_more_where_covariance_is_largest(
     np.testing.assert_allclose(loss.detach().numpy(), expected * np.abs(logp - old))
     np.testing.assert_allclose(torch.autograd.grad(loss.sum(), now)[0].numpy(), expected * np.sign(logp - old))
     unclipped = tuple(float(x) for x in method.clip(batch, torch.tensor(0.2), torch.tensor(0.2)))
+    assert method.measures()["high_cov_prob"] == pytest.approx(np.exp(logp)[high].mean())
     assert unclipped == ((1.0, math.inf) if variant == "released" else (pytest.approx(0.2), pytest.approx(0.2)))
 
 
@@ -124,6 +141,38 @@ def test_sents_ablations(batch):
     assert set(no_boost.unique().tolist()) == {0.0, 0.05}
     only_boost = SentKl(low_entropy_kl=False, high_cov_share=0.1).mark(batch)["sent_kl_beta"]
     assert set(only_boost.unique().tolist()) == {0.0, 0.2}
+    for off in ({"low_entropy_kl": False, "high_cov_boost": False}, {"beta_low": 0.0, "beta_high": 0.0}):
+        assert SentKl(**off).needs() == set()
+        assert SentKl(**off).mark(batch) == {}
+
+
+def test_sent_to_the_reference_policy_has_the_gradient_of_k3(batch):
+    method = SentKl(anchor="ref", high_cov_share=0.1)
+    assert method.needs() == {"current", "ref_logp"}
+    tokens = batch.with_tokens(**method.mark(batch)).tokens
+    now = tokens.logp.clone().requires_grad_()
+    slope = torch.autograd.grad(method.regulariser(tokens, now, now).sum(), now)[0]
+    expected = tokens.sent_kl_beta * (1 - (tokens.ref_logp - tokens.logp).exp())  # of e^d − d − 1, d = ref − logp
+    torch.testing.assert_close(slope, expected)
+    assert slope.abs().max() > 0.01
+
+
+def test_the_bundle_sent_passes_its_switches_on():
+    switches = {"variant": "released", "anchor": "ref", "low_entropy_kl": False, "high_cov_boost": True}
+    entries = {m["name"]: m for m in make_config({"methods": [{"name": "sent", "stages": 1, **switches}]}).methods}
+    assert list(entries) == ["grpo", "semantic_curriculum", "sent_kl", "kl_reference"]
+    assert entries["sent_kl"].items() >= switches.items()
+    assert (entries["semantic_curriculum"]["stages"], entries["kl_reference"]["coefficient"]) == (1, 0.001)
+
+
+def test_released_sent_leaves_no_room_for_other_clip_bounds_and_the_papers_does():
+    for variant, accepted in (("paper", True), ("released", False)):
+        methods = {"methods": ["grpo", {"name": "sent_kl", "variant": variant}, "clip_higher"]}
+        if accepted:
+            make_config(methods)
+            continue
+        with pytest.raises(ConfigError, match="each give a clip"):
+            make_config(methods)
 
 
 def test_sent_to_the_old_policy_with_one_update_is_refused():
@@ -147,6 +196,11 @@ def test_the_bundle_sent_samples_the_initial_policy_and_stages_the_bundled_task(
     assert semantic.min() >= 0 and semantic.max() <= math.log(8) + 1e-6 and semantic.std() > 0.1
     first, last = (trainer.step(k).rollouts.sequences.prompt_id for k in (1, 3))
     assert semantic[first].max() <= semantic[last].min()
+
+
+def test_more_stages_than_steps_are_refused():
+    with pytest.raises(ConfigError, match=r"semantic_curriculum\.stages \(9\)"):
+        make_config({"methods": ["grpo", {"name": "semantic_curriculum", "stages": 9}]}, {"training.steps": 8})
 
 
 def naive_alpha(entropies, target, proportional, integral):
@@ -176,6 +230,22 @@ def test_entropic_controls_by_error_and_integral(proportional, integral):
     assert path == pytest.approx(naive_alpha(entropies, 0.1, proportional, integral))
 
 
+def test_entropic_without_a_token_in_the_loss_keeps_its_state(batch):
+    method = Entropic(target=0.5)
+    method.mark(batch)
+    before = method.state_dict()
+    nothing = batch.with_tokens(mask=torch.zeros_like(batch.tokens.mask))
+    assert (method.mark(nothing)["entropic_scale"] == 0).all()
+    assert method.state_dict() == before
+    assert all(math.isfinite(value) for value in method.measures().values())
+
+
+def test_entropic_under_another_denominator_is_cautioned():
+    assert not make_config({"methods": ["grpo", "entropic"]}).cautions()
+    config = make_config({"methods": ["grpo", "entropic"]}, {"objective.denominator": "sequences"})
+    assert "objective.denominator" in config.cautions()[0]
+
+
 PUBLISHED_STARTS = [(9.7, 0.1165, 0.1, 0.163), (9.7, 0.1165, 0.15, -0.327), (4.9, 0.327, 0.5, -0.873)]
 
 
@@ -185,6 +255,9 @@ def test_the_first_alpha_of_the_published_curves(gain, start, target, published)
     method = Entropic(target=target, proportional=gain, integral=0.0)
     method.mark(of_entropy(start))
     assert method.measures()["alpha"] == pytest.approx(published, abs=0.03)
+    script = Entropic(target=target)
+    script.mark(of_entropy(start))
+    assert abs(script.measures()["alpha"]) < abs(published) / 4, "the script's K_p = 1 does not give the curves"
 
 
 def test_entropic_adds_a_mean_over_likely_tokens_of_the_unclipped_term(batch):
@@ -210,10 +283,13 @@ def test_entropic_without_a_likely_token_adds_nothing(batch):
 @pytest.mark.parametrize(("side", "fraction"), [("high", 0.2), ("low", 0.8), ("high", 0.001)])
 def test_the_80_20_mask_keeps_the_ceiling_of_its_share(batch, side, fraction):
     entropy, mask = columns(batch, "current_entropy", "mask")
-    kept = HighEntropyMask(fraction=fraction, side=side).mask(batch, batch.tokens.mask).numpy()
+    method = HighEntropyMask(fraction=fraction, side=side)
+    kept = method.mask(batch, batch.tokens.mask).numpy()
     count = math.ceil(fraction * mask.sum())
     assert kept.sum() == count and not (kept & ~mask).any()
     left = mask & ~kept
+    last = entropy[kept].min() if side == "high" else entropy[kept].max()
+    assert method.measures()["threshold"] == last
     if side == "high":
         assert entropy[kept].min() >= entropy[left].max()
     else:
@@ -222,16 +298,28 @@ def test_the_80_20_mask_keeps_the_ceiling_of_its_share(batch, side, fraction):
 
 @pytest.mark.parametrize("kind", ["exponential", "linear"])
 def test_steer_weighs_by_the_first_order_entropy_change(batch, kind):
-    logp, old, entropy, advantage = columns(batch, "logp", "old_logp", "current_entropy", "advantage")
+    logp, old, entropy, advantage, mask = columns(batch, "logp", "old_logp", "current_entropy", "advantage", "mask")
     p = np.exp(logp)
     change = np.abs(advantage / np.exp(old) * p * (1 - p) * (logp + entropy))
+    bottom, top = change[mask].min(), change[mask].max()
     if kind == "exponential":
-        expected = np.clip(np.exp(math.log(0.8) / max(change.max(), 0.02) * change), 0.8, 1)
+        expected = np.clip(np.exp(math.log(0.8) / max(top, 0.02) * change), 0.8, 1)
     else:
-        expected = 1.2 - 0.4 * (change - change.min()) / (change.max() - change.min())
-    weight = Steer(map=kind).weight(batch, torch.ones_like(batch.tokens.logp))
-    np.testing.assert_allclose(weight.numpy(), expected)
-    assert weight.min() == pytest.approx(0.8)
+        expected = 1.2 - 0.4 * (change - bottom) / (top - bottom)
+    method = Steer(map=kind)
+    weight = method.weight(batch, torch.ones_like(batch.tokens.logp)).numpy()
+    np.testing.assert_allclose(weight[mask], expected[mask])
+    assert weight[mask].min() == pytest.approx(0.8)
+    assert method.measures() == pytest.approx({"largest_change": top, "mean_weight": expected[mask].mean()})
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+def test_steer_of_equal_tokens_and_of_none(batch, kind):
+    method, even = Steer(map=kind), torch.ones_like(batch.tokens.logp)
+    alike = batch.with_tokens(advantage=torch.zeros_like(even))
+    assert (method.weight(alike, even) == (1.0 if kind == "exponential" else 1.2)).all()
+    nothing = batch.with_tokens(mask=torch.zeros_like(batch.tokens.mask))
+    assert torch.equal(method.weight(nothing, even), even)
 
 
 def bounds(method, step, probability, steps=8):
@@ -266,6 +354,12 @@ def test_oscillating_bounds_switch_at_their_thresholds():
     assert raising == [False, False, True, True, True, False, False, True]
     low, high = bounds(method, 8, 0.1)
     assert (low, high) == pytest.approx((0.2, 0.37)), "raising: the upper bound is flexible"
+
+
+def test_flexible_bounds_with_one_update_per_rollout_are_cautioned():
+    methods = {"methods": ["grpo", "flexible_entropy"]}
+    assert "inert" in make_config(methods, {"training.updates_per_rollout": 1}).cautions()[0]
+    assert not make_config(methods).cautions()
 
 
 def test_bounds_that_would_be_negative_are_refused():

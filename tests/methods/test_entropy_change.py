@@ -12,7 +12,10 @@ from workbench.methods.discriminator import discriminator
 from workbench.tables import Table
 from workbench.training.trainer import Trainer
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 def softmax(z):
@@ -29,21 +32,21 @@ def discriminators(p):
     return p * (entropy(p) + np.log(p))
 
 
-def test_raising_one_logit_changes_entropy_by_minus_s():
-    z = RNG.normal(size=9) * 2
+def test_raising_one_logit_changes_entropy_by_minus_s(rng):
+    z = rng.normal(size=9) * 2
     p, step = softmax(z), 1e-6
     for k in range(9):
         up, down = (entropy(softmax(z + sign * step * np.eye(9)[k])) for sign in (1, -1))
         assert (up - down) / (2 * step) == pytest.approx(-discriminators(p)[k], abs=1e-8)
 
 
-def test_one_exact_logit_step_changes_entropy_as_predicted():
+def test_one_exact_logit_step_changes_entropy_as_predicted(rng):
     """dz = α(e_k − p): ΔH against −α(S_k − E[S]) over random policies, tokens and signs: slope 1, R² above 0.999."""
     predicted, measured = [], []
     for _ in range(400):
-        z = RNG.normal(size=20) * RNG.uniform(0.5, 4)
-        p, k = softmax(z), RNG.integers(20)
-        alpha = RNG.choice([-1, 1]) * 1e-3
+        z = rng.normal(size=20) * rng.uniform(0.5, 4)
+        p, k = softmax(z), rng.integers(20)
+        alpha = rng.choice([-1, 1]) * 1e-3
         s = discriminators(p)
         predicted.append(-alpha * (s[k] - p @ s))
         measured.append(entropy(softmax(z + alpha * (np.eye(20)[k] - p))) - entropy(p))
@@ -53,8 +56,8 @@ def test_one_exact_logit_step_changes_entropy_as_predicted():
     assert 1 - residual.var() / np.var(measured) > 0.999
 
 
-def test_the_discriminator_column_and_its_expectation():
-    p = softmax(RNG.normal(size=7) * 2)
+def test_the_discriminator_column_and_its_expectation(rng):
+    p = softmax(rng.normal(size=7) * 2)
     tokens = Table(old_logp=torch.tensor(np.log(p)), entropy=torch.full((7,), entropy(p), dtype=torch.float64))
     np.testing.assert_allclose(discriminator(tokens).numpy(), discriminators(p), rtol=1e-12)
     signs = np.sign(p - math.exp(-entropy(p)))
@@ -102,11 +105,11 @@ def natural_change(p, z, ratio, low, high, eta=1e-6):
     return (entropy(softmax(z + eta * advantage)) - entropy(softmax(z - eta * advantage))) / (2 * eta)
 
 
-def peaked_policies(count=60):
+def peaked_policies(rng, count=60):
     """Policies of top probability about 0.8, a few noisy steps away from the one that sampled."""
     for _ in range(count):
-        z = np.concatenate([[4.0], RNG.normal(size=11) * 0.8])
-        old = softmax(z + RNG.normal(size=12) * 0.3)
+        z = np.concatenate([[4.0], rng.normal(size=11) * 0.8])
+        old = softmax(z + rng.normal(size=12) * 0.3)
         p = softmax(z)
         if 0.7 < p[0] < 0.9 and abs(p[0] / old[0] - 1) < 0.2:
             yield p, z, p / old
@@ -115,29 +118,30 @@ def peaked_policies(count=60):
 OFF_LOW, OFF_HIGH = 1.0, math.inf
 
 
-def test_clipping_changes_entropy_by_the_removed_terms():
-    for p, z, ratio in peaked_policies():
+def test_clipping_changes_entropy_by_the_removed_terms(rng):
+    for p, z, ratio in peaked_policies(rng):
         for low, high in ((0.2, OFF_HIGH), (OFF_LOW, 0.2), (0.2, 0.2)):
             expected = removed_terms(p, ratio, low, high)
             assert exact_change(p, z, ratio, low, high) == pytest.approx(expected, abs=1e-7)
 
 
-def test_clipping_under_the_natural_gradient():
-    for p, z, ratio in peaked_policies():
+def test_clipping_under_the_natural_gradient(rng):
+    for p, z, ratio in peaked_policies(rng):
         for low, high in ((0.2, OFF_HIGH), (OFF_LOW, 0.2)):
             expected = removed_terms(p, ratio, low, high, natural=True)
             assert natural_change(p, z, ratio, low, high) == pytest.approx(expected, abs=1e-7)
 
 
-def test_on_peaked_policies_clip_low_raises_and_clip_high_lowers_entropy():
-    low = [removed_terms(p, r, 0.2, OFF_HIGH) for p, _, r in peaked_policies(200)]
-    high = [removed_terms(p, r, OFF_LOW, 0.2) for p, _, r in peaked_policies(200)]
-    low, high = [x for x in low if x], [x for x in high if x]
+@pytest.mark.parametrize("natural", [False, True])
+def test_on_peaked_policies_clip_low_raises_and_clip_high_lowers_entropy(rng, natural):
+    policies = [(p, ratio) for p, _, ratio in peaked_policies(rng, 200)]
+    low = [change for p, r in policies if (change := removed_terms(p, r, 0.2, OFF_HIGH, natural))]
+    high = [change for p, r in policies if (change := removed_terms(p, r, OFF_LOW, 0.2, natural))]
     assert len(low) > 50 and len(high) > 50
     assert min(low) > 0
     assert max(high) < 0
 
 
-def test_without_clipping_a_random_reward_changes_nothing_in_expectation():
-    for p, z, ratio in peaked_policies(20):
+def test_without_clipping_a_random_reward_changes_nothing_in_expectation(rng):
+    for p, z, ratio in peaked_policies(rng, 20):
         assert exact_change(p, z, ratio, OFF_LOW, OFF_HIGH) == pytest.approx(0, abs=1e-9)

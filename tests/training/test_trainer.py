@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench.metrics import ALL_METRICS
 from workbench.training.trainer import Trainer
 from workbench.training.update import score_in_parts
 
@@ -79,3 +80,10 @@ def test_bfloat16_products_stay_close_to_float32():
     fresh = trainer()
     exact, rough = (score_in_parts(t.policy, rollouts, 4096).logp for t in (fresh, half))
     assert (exact - rough).abs().mean() < 0.02
+
+
+def test_everything_a_step_reports_is_documented():
+    known = {metric.name for metric in ALL_METRICS} | {"step"}
+    for methods in (["grpo", "entropic", "clip_v"], ["poad"]):
+        reported = trainer(methods=methods).step(1).metrics
+        assert {name for name in reported if not name.startswith("method/")} <= known

@@ -50,9 +50,8 @@ class ClipB(TokenFilter):
     denominator). Such a token is rare, and punishing it lowers entropy. The statistics span the mini-batch being
     trained on; the paper's batch, with one update per rollout (I). Detached. μ = ∞ is the run without the method.
 
-    How many deviations the most negative S lies below the mean depends on the policy: with a language model's large
-    vocabulary most tokens are certain and std(S) is small, while on the bundled policy S ends at 1.7 deviations
-    (measured before training), so that 2.5 removes nothing there and 1.25 about half a percent of the tokens.
+    How far below the mean S reaches depends on the policy. On the bundled one, before training, it ends at 1.7
+    deviations: μ = 2.5 removes nothing there, 1.25 about half a percent of the tokens.
     """
 
     name: ClassVar[str] = "clip_b"
@@ -80,8 +79,8 @@ class ClipV(TokenFilter):
     about the mean, D is compared uncentred; removed tokens leave the denominator, those with A = 0 change nothing
     else). The statistics span the mini-batch being trained on (I). Detached. μ = ∞ is the run without the method.
 
-    ⌊max_fraction·N⌋ is 0 for mini-batches under 10⁴ tokens: smaller runs need a larger fraction. On the bundled policy
-    D ends at 6 deviations (measured before training): there μ = 4 finds 1.5 % of the tokens, 8.5 none.
+    ⌊max_fraction·N⌋ is 0 for mini-batches under 10⁴ tokens: smaller runs need a larger fraction. On the bundled policy,
+    before training, D ends at 6 deviations: μ = 8.5 finds nothing there, 4 about 1.5 % of the tokens.
     """
 
     name: ClassVar[str] = "clip_v"

@@ -43,8 +43,8 @@ class Etpo(Method):
     KL inside an action is that of the next environment step at the same place; (d) its epochs are not used. It uses
     Lion at 1e-6 where this uses AdamW.
     Two things to know before a run. A value moves back one token per 1/(1 − polyak) updates or so, 200 for the paper's:
-    on short runs the root never hears of the reward. And only sampled tokens are regressed, while "expectation" reads Q
-    of all: where Q is still wrong for unlikely tokens it makes them likely, and reward falls before it rises.
+    on short runs the root never hears of the reward. And only sampled tokens are regressed, while both variants read Q
+    of all tokens: until Q is right for them the policy follows its errors, so that reward can fall at first.
     Critic and reference are passes over their own vocabulary layers: scoring takes four forward passes, an update adds
     the reference's, the critic's twice and its backward.
     """
@@ -80,8 +80,8 @@ class Etpo(Method):
         reach = updates * (1 - self.polyak)
         if reach < (config.rollout.max_new_tokens or TYPICAL_LENGTH):
             said.append(
-                f"etpo.polyak {self.polyak} lets values travel back about {reach:.0f} tokens in {updates} updates; lower "
-                "it, or train longer"
+                f"etpo.polyak {self.polyak} lets values travel back about {reach:.0f} tokens in {updates} updates; "
+                "lower it, or train longer"
             )
         if self.variant == "sampled":
             return said

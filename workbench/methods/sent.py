@@ -67,9 +67,9 @@ class SentKl(Method):
         paper:     β_high on those, β_low on the other low tokens; PPO's clip stays
         released:  β_high on those, β_low on as many low tokens of smallest c_t, 0 elsewhere; surrogate −r·A, unclipped
 
-    arXiv 2512.04359 (S). Released code: the lowest 80 %, ρ = 2·10⁻⁴, β_high = 0.2, β_low = 0.05, penalty |log π − log
-    π_old|, whose gradient at the first update of a rollout is 0. The paper's KL is to the reference policy (`anchor`
-    ref, by k3 (I); β a tenth as large is proposed there (I)) and its loss a mean over sequences, the code's over
+    arXiv 2512.04359 (S). Released code: the lowest 80 %, ρ = 2·10⁻⁴, β_high = 0.2, β_low = 0.05, penalty
+    |log π − log π_old|, whose gradient at the first update of a rollout is 0. The paper's KL is to the reference policy
+    (`anchor` ref, by k3 (I); β a tenth as large suits it (I)) and its loss a mean over sequences, the code's over
     tokens. ρ = 2·10⁻⁴ is a single token of a small mini-batch; 0.01 to 0.02 suits those (I). The code selects per
     micro-batch, and indexes with an integer mask where a boolean one is meant; here the intended selection over the
     whole mini-batch. Entropy, covariance and selection are of the current policy and detached; the gradient flows

@@ -18,7 +18,8 @@ class Metric:
     name: str
     unit: str
     definition: str
-    compute: Callable[[Rollouts], Tensor | None]
+    compute: Callable[[Rollouts], Tensor | None] | None = None
+    """None for what is not computed from the tables"""
 
 
 class Registry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workbench.metrics.registry import Registry, masked_mean
+from workbench.metrics.registry import Metric, Registry, masked_mean
 from workbench.tables import Rollouts
 
 STEP = Registry()
@@ -151,5 +151,21 @@ def _one_per_group(r: Rollouts, values: Tensor) -> Tensor:
     return torch.zeros(int(group.max()) + 1, dtype=values.dtype, device=group.device).index_copy_(0, group, values)
 
 
-ALL_METRICS = [*STEP.metrics.values(), *UPDATE.metrics.values()]
-"""Every metric of a rollout step with its unit and definition."""
+TRAINER_MEASURES = {
+    "loss/total": ("1", "loss of the objective, mean over the step's updates, each before its update"),
+    "grad/norm": ("1", "L2 norm of the gradient before clipping, mean over the step's updates"),
+    "lr": ("1", "learning rate, mean over the step's updates"),
+    "update/count": ("count", "optimiser updates made; fewer than configured when mini-batches were left empty"),
+    "sampling/rounds": ("count", "sampling rounds until the batch was full"),
+    "sampling/groups_per_kept": ("1", "groups sampled per group in the batch"),
+    "critic/loss": ("1", "Huber loss of the critic, mean over the step's updates, each before its update"),
+    "critic/grad_norm": ("1", "L2 norm of the critic's gradient before clipping, mean over the step's updates"),
+}
+"""What the trainer itself reports of a step: name -> (unit, definition); the critic's where there is one."""
+
+ALL_METRICS = [
+    *STEP.metrics.values(),
+    *UPDATE.metrics.values(),
+    *(Metric(name, unit, definition) for name, (unit, definition) in TRAINER_MEASURES.items()),
+]
+"""Every metric of a rollout step with its unit and definition; methods add their own under `method/<name>/`."""

@@ -99,7 +99,14 @@ class Collector:
         replaced = self.methods.inject(rollouts)
         if not replaced:
             return rollouts
-        return verify(_with_responses(rollouts, replaced, self.policy), asked, self.policy.tokenizer)
+        rollouts = _with_responses(rollouts, replaced, self.policy)
+        longest = int(rollouts.sequences.length.max())
+        if longest > self.max_new_tokens:
+            raise ValueError(
+                f"an injected response has {longest} tokens, the longest response allowed {self.max_new_tokens}; raise "
+                "rollout.max_new_tokens or leave it out"
+            )
+        return verify(rollouts, asked, self.policy.tokenizer)
 
     def _draw(self) -> Table:
         """The prompts of one sampling round, out of the candidates."""
