@@ -30,6 +30,7 @@ def batch():
         logp=score_in_parts(policy, r, 4096).logp,
         clip_low=bounds,
         clip_high=bounds,
+        mask=torch.ones_like(bounds, dtype=torch.bool),
     )
 
 
@@ -97,6 +98,19 @@ def test_kl_cov_penalises_the_largest_covariances_and_clips_nothing(batch):
     assert torch.autograd.grad(penalty.sum(), logp)[0].tolist() == pytest.approx(slopes)
     low, high = method.clip(batch, torch.tensor(0.2), torch.tensor(0.2))
     assert (low.item(), high.item()) == (1.0, math.inf)
+
+
+def test_tokens_outside_the_loss_are_neither_counted_nor_chosen(batch):
+    outside = torch.zeros_like(batch.tokens.mask)
+    outside[::2] = True
+    part = batch.with_tokens(mask=~outside)
+    advantage, logp = (batch.tokens[name][~outside] for name in ("advantage", "logp"))
+    inside = (advantage - advantage.mean()) * (logp - logp.mean())
+    torch.testing.assert_close(covariance(part)[~outside], inside)
+    for method in (ClipCov(fraction=1.0, low=-9.0, high=9.0), RandPosClip(fraction=1.0)):
+        method.begin(PROGRESS)
+        assert not (method.weight(part, ones(part)) == 0)[outside].any()
+    assert not KlCov(fraction=1.0).mark(part)["kl_cov_selected"][outside].any()
 
 
 def test_kl_cov_with_one_update_per_rollout_is_refused():

@@ -209,16 +209,16 @@ def test_a_checkpoint_that_does_not_fit_is_a_full_disk_too(small_disk, undisturb
 
 
 def test_non_finite_weights_stop_the_run_with_the_reason(tmp_path, monkeypatch):
-    from workbench.training.trainer import Trainer
+    from workbench.training.collect import Collector
 
-    original = Trainer._sample
+    original = Collector.collect
 
-    def broken(self, prompts, step):
+    def broken(self, step):
         if step == 3:
             self.policy.parameters[0].data.fill_(float("nan"))
-        return original(self, prompts, step)
+        return original(self, step)
 
-    monkeypatch.setattr(Trainer, "_sample", broken)
+    monkeypatch.setattr(Collector, "collect", broken)
     with pytest.raises(FloatingPointError, match="non-finite log-prob"):
         train_run(CONFIG, tmp_path, log=lambda line: None)
     status = wb.open_run(tmp_path / CONFIG.run_id).status

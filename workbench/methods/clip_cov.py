@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -16,10 +15,10 @@ SALT = 2
 
 
 def covariance(batch: Rollouts) -> Tensor:
-    """c_t = (A_t − mean A)·(log π_t − mean log π) per token [N], means over the mini-batch on all devices; π is the
-    current policy (arXiv 2505.22617)."""
+    """c_t = (A_t − mean A)·(log π_t − mean log π) per token [N], means over the tokens of the mini-batch's loss on all
+    devices; π is the current policy (arXiv 2505.22617)."""
     tokens = batch.tokens
-    advantage, logp = (x - statistics.mean(x).to(x.dtype) for x in (tokens.advantage, tokens.logp))
+    advantage, logp = (x - statistics.mean(x, tokens.mask).to(x.dtype) for x in (tokens.advantage, tokens.logp))
     return advantage * logp
 
 
@@ -60,8 +59,8 @@ class ClipCov(Method):
         if not self.fraction:
             return weight
         cov = covariance(batch)
-        candidates = (cov > self.low) & (cov < self.high) & ~already_clipped(batch)
-        count = max(1, int(self.fraction * statistics.total(torch.ones_like(weight))))
+        candidates = batch.tokens.mask & (cov > self.low) & (cov < self.high) & ~already_clipped(batch)
+        count = max(1, int(self.fraction * statistics.total(batch.tokens.mask)))
         now = self._now
         lot = statistics.uniform(statistics.token_key(batch), now.seed, now.step, now.update, SALT)
         return weight.masked_fill(statistics.largest(lot, count, batch, among=candidates), 0.0)

@@ -55,8 +55,9 @@ class KlCov(Method):
     def mark(self, batch: Rollouts) -> dict[str, Tensor]:
         if not self.fraction:
             return {}
-        count = max(1, int(self.fraction * statistics.total(torch.ones_like(batch.tokens.logp))))
-        return {"kl_cov_selected": statistics.largest(covariance(batch), count, batch)}
+        mask = batch.tokens.mask
+        count = max(1, int(self.fraction * statistics.total(mask)))
+        return {"kl_cov_selected": statistics.largest(covariance(batch), count, batch, among=mask)}
 
     def regulariser(self, tokens: Table, logp: Tensor, entropy: Tensor) -> Tensor | None:
         if not self.fraction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -33,8 +32,9 @@ class RandPosClip(Method):
     def weight(self, batch: Rollouts, weight: Tensor) -> Tensor:
         if not self.fraction:
             return weight
-        count = max(1, int(self.fraction * statistics.total(torch.ones_like(weight))))
+        mask = batch.tokens.mask
+        count = max(1, int(self.fraction * statistics.total(mask)))
         now = self._now
         lot = statistics.uniform(statistics.token_key(batch), now.seed, now.step, now.update, SALT)
-        zeroed = statistics.largest(lot, count, batch, among=batch.tokens.advantage > 0)
+        zeroed = statistics.largest(lot, count, batch, among=mask & (batch.tokens.advantage > 0))
         return weight.masked_fill(zeroed, 0.0)
