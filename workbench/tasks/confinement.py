@@ -12,6 +12,7 @@ ones, memory that no limit counts). Time, memory and output are limited for the 
 """
 
 import base64
+import contextlib
 import ctypes
 import errno
 import json
@@ -121,7 +122,7 @@ def build_root(setup):
 
 
 def expose(path, root):
-    """Show a file, a directory or a symbolic link of the old file system at the same place of the new one, read-only."""
+    """Show a file, directory or symbolic link of the old file system at the same place of the new one, read-only."""
     target = root + path
     if os.path.lexists(target) or not os.path.lexists(path):
         return
@@ -229,10 +230,8 @@ def exceeded(setup, processes, reaped_before):
 def end_everything():
     """Kill every process but this one and take them off the process table."""
     while True:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         try:
             while os.waitpid(-1, 0):
                 pass

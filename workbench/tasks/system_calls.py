@@ -2,8 +2,8 @@
 
 Denied is what could reach around the other walls: watching or changing other processes, mounts and new namespaces,
 memory that no limit counts (anonymous files, System V and POSIX queues), keys, sockets other than local ones, io_uring,
-the clock, kernel modules. Such a call fails with EPERM; a program that does not need it never notices. Numbers are those
-of the Linux headers `asm/unistd_64.h` (x86_64) and `asm-generic/unistd.h` (aarch64) (K).
+the clock, kernel modules. Such a call fails with EPERM; a program that does not need it never notices. Numbers are
+those of the Linux headers `asm/unistd_64.h` (x86_64) and `asm-generic/unistd.h` (aarch64) (K).
 """
 
 from __future__ import annotations
