@@ -22,11 +22,11 @@ from workbench.tasks.sandbox import Limits, Sandbox, SandboxUnavailable, python,
 
 PROGRAMS = {path.stem: path.read_text() for path in sorted(Path(__file__).with_name("programs").glob("*.txt"))}
 LIMITS = Limits(wall_s=4, cpu_s=1, memory_bytes=256 << 20, processes=16, output_bytes=1 << 20, scratch_bytes=16 << 20)
-QUICK = set(
-    "fork_bomb memory_bomb memory_in_many_processes endless_output daemon_ignoring_signals kill_everyone "
-    "ignoring_sigterm writing_everywhere huge_file symbolic_links network_client tracing new_namespaces proc_tricks "
-    "forged_report infinite_recursion zip_bomb foreign_calls".split()
-)
+QUICK = {
+    *("fork_bomb", "memory_bomb", "memory_in_many_processes", "endless_output", "daemon_ignoring_signals"),
+    *("kill_everyone", "ignoring_sigterm", "writing_everywhere", "huge_file", "symbolic_links", "network_client"),
+    *("tracing", "new_namespaces", "proc_tricks", "forged_report", "infinite_recursion", "zip_bomb", "foreign_calls"),
+}
 ENDS = {  # where more than an ordinary end is expected: why the run must end
     "endless_output": {"output"},
     "endless_errors": {"output"},
