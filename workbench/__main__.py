@@ -77,12 +77,17 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
 @click.option("--sets", default="reduce", show_default=True, help="Evaluation sets, separated by commas.")
 @click.option("--prompts", default=256, show_default=True, help="Prompts per set.")
 @click.option("--samples", default=64, show_default=True, help="Samples per prompt.")
-@click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature (top-p is 1).")
+@click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature.")
+@click.option("--top-p", default=1.0, show_default=True, help="Sample from the nucleus of this mass; 1: from all.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
 @click.option("--out", default="outputs/evaluations", type=click.Path(path_type=Path), show_default=True)
 @told_plainly
 def evaluate(subject: str, out: Path, **settings) -> None:
-    """Sample a run's newest checkpoint, or a model, on evaluation sets; one Parquet file per set, resumable."""
+    """Sample a run's newest checkpoint, or a model, on evaluation sets; measure what they say.
+
+    Leaves one Parquet file per set with every sample. A stopped evaluation continues where it was; asked again, it
+    measures the stored samples.
+    """
     from workbench.study.evaluate import evaluate_subject
 
     table = evaluate_subject(subject, out, log=click.echo, **settings)
