@@ -13,7 +13,6 @@ import click
 import workbench as wb
 from workbench.config import make_section, parse_overrides
 from workbench.methods.describe import describe_method, method_table
-from workbench.metrics import ALL_METRICS
 from workbench.store import RunLocked, runs_root
 
 NOTEBOOKS = Path("notebooks")
@@ -184,10 +183,14 @@ def methods(name: str | None) -> None:
 
 
 @main.command()
-def metrics() -> None:
-    """List what every rollout step measures: name, unit, definition."""
-    for metric in ALL_METRICS:
-        click.echo(f"{metric.name:28} {metric.unit:9} {metric.definition}")
+@click.option(
+    "--markdown", is_flag=True, help="The whole list with masks and caveats, as in workbench/metrics/METRICS.md."
+)
+def metrics(markdown: bool) -> None:
+    """List what every rollout step measures: name, unit, formula."""
+    from workbench.report.metric_list import metric_lines, metric_markdown
+
+    click.echo(metric_markdown() if markdown else "\n".join(metric_lines()), nl=not markdown)
 
 
 @main.command()

@@ -131,7 +131,7 @@ class Collector:
             self.max_new_tokens,
             stream,
             top_p=rollout.top_p,
-            discriminator="expected_discriminator" in self.methods.needs,
+            discriminator=True,
         )
 
     def _semantic_entropy(self, initial: Policy) -> Tensor:
