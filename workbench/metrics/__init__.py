@@ -19,6 +19,7 @@ from workbench.metrics.diversity import (
     semantic_entropy,
 )
 from workbench.metrics.evaluation import evaluation_table
+from workbench.metrics.law import LawFit, fit_law
 from workbench.metrics.majority import maj_at_ks, majority
 from workbench.metrics.performance import (
     pass_at_k,
@@ -34,16 +35,24 @@ from workbench.metrics.prompt_entropy import (
     prompt_entropy_table,
 )
 from workbench.metrics.series import ema
+from workbench.metrics.stages import plateau_start, stage_of_steps, two_segments
 from workbench.metrics.statistics import bootstrap_interval, bootstrap_over_seeds, spearman
-from workbench.metrics.step import ALL_METRICS, step_metrics, update_metrics
+from workbench.metrics.step import ALL_METRICS, change_metrics, step_metrics, update_metrics
+from workbench.metrics.stored import rollouts_from_frames, summarise
+from workbench.metrics.token_classes import TokenClasses, by_class, classify
 
 __all__ = [
     "ALL_METRICS",
+    "LawFit",
+    "TokenClasses",
     "auroc",
     "bootstrap_interval",
     "bootstrap_over_seeds",
     "brier",
+    "by_class",
     "calibration_table",
+    "change_metrics",
+    "classify",
     "distinct_answers",
     "distinct_correct",
     "diversity_by_prompt",
@@ -51,6 +60,7 @@ __all__ = [
     "ema",
     "evaluation_table",
     "expected_calibration_error",
+    "fit_law",
     "logp_gap",
     "maj_at_ks",
     "majority",
@@ -60,17 +70,22 @@ __all__ = [
     "pass_at_k_table",
     "performance_by_prompt",
     "performance_table",
+    "plateau_start",
     "prompt_accuracy",
     "prompt_entropy_and_accuracy",
     "prompt_entropy_by_prompt",
     "prompt_entropy_table",
     "reliability",
     "reliability_table",
+    "rollouts_from_frames",
     "self_bleu",
     "semantic_entropy",
     "spearman",
+    "stage_of_steps",
     "step_metrics",
+    "summarise",
     "table_over_seeds",
+    "two_segments",
     "update_metrics",
     "words",
 ]
