@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import psutil
 import pytest
@@ -182,22 +183,39 @@ def test_packages_can_be_imported_on_request():
     assert run_python(code, limits=Limits()).stdout == b"6\n"
 
 
+def family(box):
+    """Process numbers of the sandbox's two own processes and of everything that runs in it."""
+    return [box._process.pid, *(child.pid for child in psutil.Process(box._process.pid).children(recursive=True))]
+
+
+def wait_until_gone(pids):
+    deadline = monotonic() + 20
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert monotonic() < deadline
+        sleep(0.01)
+
+
 @available
 def test_leaving_the_sandbox_kills_what_runs_in_it():
     with Sandbox({"main.py": ""}, python("main.py"), LIMITS) as box:
-        family = [box._process.pid, *(child.pid for child in psutil.Process(box._process.pid).children(recursive=True))]
-        assert len(family) == 2
-    deadline = monotonic() + 10
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family):
-        assert monotonic() < deadline
+        pids = family(box)
+        assert len(pids) == 2
+    wait_until_gone(pids)
 
 
 @available
-def test_a_sandbox_whose_inside_dies_reports_the_run_as_lost():
-    with Sandbox({"main.py": "import time; time.sleep(60)"}, python("main.py"), LIMITS) as box:
+def test_killing_the_sandbox_during_a_run_kills_the_program_and_the_run_is_lost():
+    code = "import os, time\nif not os.fork():\n    os.setsid()\ntime.sleep(600)"
+    with Sandbox({"main.py": code}, python("main.py"), Limits(wall_s=60)) as box, ThreadPoolExecutor(1) as thread:
+        running = thread.submit(box.run)
+        while len(family(box)) < 4:
+            sleep(0.01)
+        pids = family(box)
         box._process.kill()
+        assert running.result() == sandbox.LOST
+        wait_until_gone(pids)
         assert box.run() == sandbox.LOST
-        assert box.run().finished is False
+        assert not sandbox.LOST.finished
 
 
 def test_file_names_cannot_leave_the_program_directory():

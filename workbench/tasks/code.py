@@ -74,7 +74,8 @@ class Code(Task):
 
     `answer` is a digest of what the program wrote on the tests up to the first failure: programs that behave alike
     share it; '' without a program. Measures: `passed` and `tests` (counts; testing stops at the first failure) and
-    `ended`: `passed`, `no code`, `wrong`, `error`, or the limit that was exceeded (`cpu`, `time`, `memory`, `output`, `lost`).
+    `ended`: `passed`, `no code`, `wrong`, `error`, or the limit that was exceeded (`cpu`, `time`, `memory`, `output`,
+    `lost`).
 
     `start` and `end` (ISO dates, inclusive) choose a window of contest dates.
     """

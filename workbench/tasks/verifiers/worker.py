@@ -20,6 +20,8 @@ JOBS = {
     "math": ("judge_math", "judge"),
     "reasoning": ("judge_reasoning", "judge"),
     "generate": ("judge_reasoning", "generate"),
+    "instructions": ("judge_instructions", "judge"),
+    "instruction_faults": ("judge_instructions", "faults"),
 }
 """What can be asked -> module and function."""
 
@@ -54,9 +56,9 @@ def _stop_clock() -> None:
 
 def _answer(request: dict) -> tuple[dict, bool]:
     """The reply, and whether this process goes on afterwards."""
-    module, function = JOBS[request["job"]]
-    judge = getattr(importlib.import_module(module), function)  # importing is not the job's time
     try:
+        module, function = JOBS[request["job"]]
+        judge = getattr(importlib.import_module(module), function)  # importing is not the job's time
         try:
             _start_clock(request["seconds"])
             result = judge(**request["arguments"])
