@@ -157,8 +157,8 @@ class Pool:
 
     def close(self) -> None:
         """End the processes; those of a pool inherited by a fork are the parent's and stay."""
-        for _ in range(self.size if self._owner == os.getpid() else 0):
-            process = self._slots.get()
+        processes = [self._slots.get() for _ in range(self.size)] if self._owner == os.getpid() else []
+        for process in processes:
             if process is not None:
                 process.end()
             self._slots.put(None)

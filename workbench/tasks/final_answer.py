@@ -22,6 +22,7 @@ _ANNOUNCED = re.compile(
 )
 _WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+"
 _NUMBER = re.compile(rf"(?<![0-9A-Za-z_.^])-?(?:{_WHOLE})(?:\.[0-9]+)?(?:/[0-9]+)?(?![0-9A-Za-z_^])")
+_SCIENTIFIC = re.compile(r"([+-]?[0-9]{1,50}(?:\.[0-9]{0,50})?)[eE]([+-]?[0-9]{1,3})")
 _PLAIN = re.compile(r"([+-]?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0*)?")
 
 
@@ -74,6 +75,17 @@ def whole_number(answer: str) -> str | None:
         return None
     digits = match[2].replace(",", "").lstrip("0") or "0"
     return f"-{digits}" if match[1] == "-" and digits != "0" else digits
+
+
+def as_latex(answer: str) -> str:
+    """The answer as LaTeX reads it: `1.6e-19` becomes `1.6 \\times 10^{-19}`, everything else is LaTeX already."""
+    match = _SCIENTIFIC.fullmatch(answer.strip().strip("$").strip())
+    return rf"{match[1]} \times 10^{{{int(match[2])}}}" if match else answer
+
+
+def storable(answer: str) -> str:
+    """The answer without what no file of text can hold, halves of surrogate pairs."""
+    return answer.encode(errors="replace").decode()
 
 
 def _is_judgeable(answer: str) -> bool:

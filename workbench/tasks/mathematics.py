@@ -12,9 +12,9 @@ from functools import lru_cache
 from random import Random
 
 from workbench.config import ConfigError, nearest
-from workbench.tasks.answers import Job, pool
+from workbench.tasks.answers import SECONDS, Job, pool
 from workbench.tasks.base import Prompt, Task, Verdict
-from workbench.tasks.final_answer import braced, final_answer, whole_number
+from workbench.tasks.final_answer import as_latex, braced, final_answer, storable, whole_number
 from workbench.tasks.hub import Source, load_records
 from workbench.tasks.naming import SetName
 
@@ -58,7 +58,8 @@ class Mathematics(Task):
     """Problems whose answer is a number or an expression; reward 1 iff the response's final answer means the same.
 
     Measures: `boxed` (the answer stood in a box) and `judged` (false where the comparison exceeded its bound; such an
-    answer counts as wrong). `answer` is canonical: 1/2 and 0.5 are different texts of one value and may differ, 27 and
+    answer counts as wrong). Equality is math-verify's: six digits of a decimal suffice, `x = 7` is 7, and so is `7\\%`.
+    `answer` is canonical: 1/2 and 0.5 are different texts of one value and may differ, 27 and
     27.0 do not.
     """
 
@@ -90,7 +91,10 @@ class Mathematics(Task):
         verdicts = [_at_once(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         open_ = [row for row, verdict in enumerate(verdicts) if isinstance(verdict, _Open)]
         asked = {(prompts[row].answer, verdicts[row].answer) for row in open_}
-        jobs = {pair: Job("math", {"gold": pair[0], "candidate": pair[1]}) for pair in sorted(asked)}
+        jobs = {
+            pair: Job("math", {"gold": as_latex(pair[0]), "candidate": as_latex(pair[1])}, SECONDS)
+            for pair in sorted(asked)
+        }
         outcomes = dict(zip(jobs, pool().run(list(jobs.values())), strict=True))
         for row in open_:
             given = verdicts[row]
@@ -120,7 +124,7 @@ def _at_once(prompt: Prompt, response: str) -> Verdict | _Open:
 
 
 def _verdict(correct: bool, answer: str, boxed: bool, judged: bool) -> Verdict:
-    return Verdict(float(correct), correct, answer, {"boxed": boxed, "judged": judged})
+    return Verdict(float(correct), correct, storable(answer), {"boxed": boxed, "judged": judged})
 
 
 @lru_cache(maxsize=16)
@@ -131,7 +135,7 @@ def _prompts(name: str, source: Source, path: str) -> tuple[Prompt, ...]:
         text, answer = question_of(record), answer_of(record)
         if not text or not answer:
             missing = f"a question ({', '.join(QUESTION_FIELDS)})" if not text else "an answer"
-            raise ConfigError(f"record {number} of '{path or source.hub}' has no {missing}; its fields: {list(record)}")
+            raise ConfigError(f"record {number} of '{path or source.hub}' lacks {missing}; its fields: {list(record)}")
         prompts.setdefault(text, Prompt(text, name, answer))
     return tuple(prompts.values())
 

@@ -13,14 +13,14 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from workbench.config import ConfigError, nearest
-from workbench.tasks.answers import Job, Outcome, pool
+from workbench.tasks.answers import SECONDS, Job, Outcome, pool
 from workbench.tasks.base import Prompt, Split, Task, Verdict, split_of
-from workbench.tasks.final_answer import tagged
+from workbench.tasks.final_answer import storable, tagged
 from workbench.tasks.naming import SetName
 
 CHUNK = 256
 """Entries of one data set object; a list of prompts goes through objects of seeds that depend on its place alone."""
-BATCH = 32
+BATCH = 8
 """Entries made per request."""
 GENERATION_SECONDS = 300.0
 """CPU time of one request; the slowest data sets take seconds per question."""
@@ -88,13 +88,15 @@ class Reasoning(Task):
 
     def _job(self, prompt: Prompt, answer: str) -> Job:
         where = {"name": self.dataset, "parameters": self.parameters, "entry": prompt.data}
-        return Job("reasoning", {**where, "candidate": answer})
+        return Job("reasoning", {**where, "candidate": answer}, SECONDS)
 
 
 def _verdict(answer: str, outcome: Outcome) -> Verdict:
     score = float(outcome.result) if isinstance(outcome.result, float | int) else 0.0
     correct = score >= 1.0
-    return Verdict(float(correct), correct, answer[:MAX_ANSWER], {"score": score, "judged": not outcome.error})
+    return Verdict(
+        float(correct), correct, storable(answer[:MAX_ANSWER]), {"score": score, "judged": not outcome.error}
+    )
 
 
 def _first(prompts: Iterator[Prompt], count: int) -> Iterator[Prompt]:
@@ -128,7 +130,8 @@ def make_task(name: SetName) -> Reasoning:
         if key not in allowed:
             raise ValueError(f"unknown parameter '{key}' of '{name.set}'{nearest(key, sorted(allowed))}")
     try:
-        known[name.set](**parameters).validate()
+        made = known[name.set](**parameters)
+        getattr(made, "validate", lambda: None)()
     except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(
             f"'{name.full}': reasoning-gym refuses these parameters: {error or type(error).__name__}"
@@ -147,5 +150,5 @@ def _of_level(name: str, level: object) -> dict[str, object]:
     curriculum = create_curriculum(name)
     curriculum.set_global_level(level)
     made = asdict(curriculum.generate_configuration())
-    plain = asdict(datasets()[name]()) if name else {}
+    plain = asdict(datasets()[name]())
     return {key: value for key, value in made.items() if key not in ("seed", "size") and plain.get(key) != value}

@@ -118,6 +118,7 @@ class _Loop:
                 evaluation.temperature,
                 self.config.seed,
                 self.step,
+                task=self.config.task,
             )
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
