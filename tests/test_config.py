@@ -120,3 +120,24 @@ def test_methods_come_fresh():
     first.observe({"entropy/mean": 9.0})
     assert first.measures() != second.measures()
     assert set(METHODS) >= {"grpo", "pos_adv_reweight"}
+
+
+def test_hashes_of_the_first_runs_never_change():
+    """Written down once: fields added since are hashed only where they differ from their default."""
+    assert RunConfig().content_hash == "09d3f393"
+    hashes = {name: wb.preset(name).content_hash for name in wb.PRESETS}
+    assert hashes == {"smoke": "f7232cb3", "cpu": "549a3bb5", "gpu": "e401e66d", "paper": "d9c8a588"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"task.prompt_template": "Q: {prompt}"},
+        {"task.chat_template": True},
+        {"task.chat_template": True, "task.system_prompt": "Be brief."},
+        {"task.subset.kind": "random", "task.subset.size": 8},
+        {"task.subset.kind": "random", "task.subset.size": 9},
+    ],
+)
+def test_later_fields_are_hashed_once_they_are_set(override):
+    assert wb.preset("cpu", override).content_hash not in (wb.preset("cpu").content_hash, RunConfig().content_hash)

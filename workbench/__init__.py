@@ -21,20 +21,29 @@ _LAZY = {
     "NotebookFailed": "workbench.study.notebooks",
     "PretrainConfig": "workbench.training.pretrain",
     "Run": "workbench.store",
+    "calibration_table": "workbench.metrics.calibration",
+    "diversity_table": "workbench.metrics.diversity",
+    "ema": "workbench.metrics.series",
+    "evaluation_table": "workbench.metrics.evaluation",
     "execute_notebook": "workbench.study.notebooks",
     "export_html": "workbench.report",
     "list_runs": "workbench.store",
     "open_run": "workbench.store",
     "parse_parameters": "workbench.study.notebooks",
     "pass_at_k_table": "workbench.metrics.performance",
+    "performance_table": "workbench.metrics.performance",
     "pretrain": "workbench.training.pretrain",
+    "prompt_entropy_table": "workbench.metrics.prompt_entropy",
     "provenance": "workbench.report",
+    "reliability_table": "workbench.metrics.calibration",
     "runs": "workbench.store",
+    "spearman": "workbench.metrics.statistics",
     "sql": "workbench.store",
+    "table_over_seeds": "workbench.metrics.performance",
     "token_view": "workbench.widgets",
     "train": "workbench.study.launch",
 }
-_LAZY_MODULES = ("plots",)
+_LAZY_MODULES = ("metrics", "plots")
 
 __all__ = [
     "PRESETS",

@@ -13,7 +13,6 @@ import click
 import workbench as wb
 from workbench.config import make_section, parse_overrides
 from workbench.methods.describe import describe_method, method_table
-from workbench.metrics import ALL_METRICS
 from workbench.store import RunLocked, runs_root
 
 NOTEBOOKS = Path("notebooks")
@@ -77,12 +76,17 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
 @click.option("--sets", default="reduce", show_default=True, help="Evaluation sets, separated by commas.")
 @click.option("--prompts", default=256, show_default=True, help="Prompts per set.")
 @click.option("--samples", default=64, show_default=True, help="Samples per prompt.")
-@click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature (top-p is 1).")
+@click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature.")
+@click.option("--top-p", default=1.0, show_default=True, help="Sample from the nucleus of this mass; 1: from all.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
 @click.option("--out", default="outputs/evaluations", type=click.Path(path_type=Path), show_default=True)
 @told_plainly
 def evaluate(subject: str, out: Path, **settings) -> None:
-    """Sample a run's newest checkpoint, or a model, on evaluation sets; one Parquet file per set, resumable."""
+    """Sample a run's newest checkpoint, or a model, on evaluation sets; measure what they say.
+
+    Leaves one Parquet file per set with every sample. A stopped evaluation continues where it was; asked again, it
+    measures the stored samples.
+    """
     from workbench.study.evaluate import evaluate_subject
 
     table = evaluate_subject(subject, out, log=click.echo, **settings)
@@ -179,10 +183,14 @@ def methods(name: str | None) -> None:
 
 
 @main.command()
-def metrics() -> None:
-    """List what every rollout step measures: name, unit, definition."""
-    for metric in ALL_METRICS:
-        click.echo(f"{metric.name:28} {metric.unit:9} {metric.definition}")
+@click.option(
+    "--markdown", is_flag=True, help="The whole list with masks and caveats, as in workbench/metrics/METRICS.md."
+)
+def metrics(markdown: bool) -> None:
+    """List what every rollout step measures: name, unit, formula."""
+    from workbench.report.metric_list import metric_lines, metric_markdown
+
+    click.echo(metric_markdown() if markdown else "\n".join(metric_lines()), nl=not markdown)
 
 
 @main.command()

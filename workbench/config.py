@@ -24,7 +24,13 @@ BUNDLES: dict[str, type[BaseModel]] = {}
 METHOD_LIST_CHECKS: list[Callable[[list], object]] = []
 """Called with a config's method objects, to raise `ValueError` if they make no objective; filled likewise."""
 TASKS: dict[str, object] = {}
-"""Registered tasks by name; `workbench.tasks` fills it on import."""
+"""Bundled tasks by name; `workbench.tasks` fills it on import."""
+TASK_CHECKS: list[Callable[[str], object]] = []
+"""Called with the name of every task and evaluation set, to raise `ValueError` if there is none; filled likewise."""
+
+
+HASHED_IF_SET = {"task": ("prompt_template", "system_prompt", "chat_template", "subset")}
+"""Fields by section that are part of the content hash only where they differ from their default."""
 
 
 class ConfigError(ValueError):
@@ -46,16 +52,60 @@ class PolicyConfig(Section):
     device: str = Field("auto", description="'auto' (CUDA if present), 'cpu', 'cuda', 'cuda:1', …")
 
 
+class SubsetConfig(Section):
+    """Which of the training prompts are used; see `workbench.training.subsets`."""
+
+    kind: Literal["all", "clusters", "random", "pass_rate", "perplexity"] = Field(
+        "all",
+        description="all prompts; those of the largest clusters of the policy's embeddings; as many at random; those "
+        "the policy solves at a rate in a range; those it finds least or most perplexing",
+    )
+    size: int = Field(0, ge=0, description="random, perplexity: prompts kept")
+    clusters: int = Field(1000, ge=1, description="clusters: K of K-means")
+    largest: int = Field(0, ge=0, description="clusters: M, the number of clusters kept whole, largest first")
+    pass_rate_low: float = Field(0.0, ge=0, le=1, description="pass_rate: lowest share of correct responses kept")
+    pass_rate_high: float = Field(1.0, ge=0, le=1, description="pass_rate: highest share of correct responses kept")
+    samples: int = Field(8, ge=1, description="pass_rate: responses per prompt")
+    order: Literal["lowest", "highest"] = Field("lowest", description="perplexity: which end is kept")
+
+    @model_validator(mode="after")
+    def _stated(self) -> SubsetConfig:
+        needed = {"clusters": "largest", "random": "size", "perplexity": "size"}.get(self.kind)
+        if needed and getattr(self, needed) == 0:
+            raise ValueError(f"task.subset.kind '{self.kind}' needs task.subset.{needed}; set it")
+        if self.largest > self.clusters:
+            raise ValueError(f"task.subset.largest ({self.largest}) exceeds task.subset.clusters ({self.clusters})")
+        if self.pass_rate_low > self.pass_rate_high:
+            raise ValueError("task.subset.pass_rate_low exceeds task.subset.pass_rate_high; swap them")
+        return self
+
+
 class TaskConfig(Section):
     name: str = Field("reduce", description="the task that gives prompts and verifies responses")
     train_size: int = Field(4096, ge=1, description="training prompts; an epoch goes through them once, shuffled")
+    prompt_template: str = Field(
+        "", description="what stands around a question: text with {prompt} in it; '' takes the task's own"
+    )
+    system_prompt: str = Field("", description="system message of the chat; needs task.chat_template")
+    chat_template: bool = Field(
+        False, description="put every prompt, evaluation included, into the chat template of the policy's tokenizer"
+    )
+    subset: SubsetConfig = Field(default_factory=SubsetConfig, description="which training prompts are used")
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if TASKS and name not in TASKS:
-            raise ValueError(f"unknown task '{name}'{nearest(name, TASKS)}")
+        for check in TASK_CHECKS:
+            check(name)
         return name
+
+    @model_validator(mode="after")
+    def _readable(self) -> TaskConfig:
+        if self.prompt_template and self.prompt_template.count("{prompt}") != 1:
+            raise ValueError("task.prompt_template must contain {prompt} exactly once")
+        if self.system_prompt and not self.chat_template:
+            raise ValueError("task.system_prompt is a chat's first message; set task.chat_template to true")
+        return self
 
 
 class RolloutConfig(Section):
@@ -116,8 +166,8 @@ class EvaluationConfig(Section):
     @classmethod
     def _known(cls, sets: tuple[str, ...]) -> tuple[str, ...]:
         for name in sets:
-            if TASKS and name not in TASKS:
-                raise ValueError(f"unknown evaluation set '{name}'{nearest(name, TASKS)}")
+            for check in TASK_CHECKS:
+                check(name)
         return sets
 
 
@@ -127,6 +177,13 @@ class StorageConfig(Section):
     )
     checkpoint_every: int = Field(10, ge=1, description="rollout steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept; older ones are deleted")
+    measure_change_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of a step's prompts scored again after its updates, for ΔH on the same tokens (change/… in "
+        "metrics.jsonl); drawn by seed and step; 0 measures no change. Training does not depend on it",
+    )
 
 
 class RunConfig(Section):
@@ -198,8 +255,17 @@ class RunConfig(Section):
 
     @property
     def content_hash(self) -> str:
-        """8 hex digits of the canonical form of every field that can change the result."""
+        """8 hex digits of the canonical form of every field that can change the result.
+
+        Fields named in `HASHED_IF_SET` count only where they differ from their default, so that a run made before
+        there were such fields keeps its hash, and with it its folder.
+        """
         content = self.model_dump(mode="json", exclude={"name": True, "storage": True, "policy": {"device"}})
+        for section, fields in HASHED_IF_SET.items():
+            plain = type(getattr(self, section))().model_dump(mode="json")
+            for field in fields:
+                if content[section][field] == plain[field]:
+                    del content[section][field]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     def to_yaml(self) -> str:

@@ -41,13 +41,19 @@ TOKEN_COLUMNS = {
     "rollout_logp": "float32, nats: log-prob under the distribution the sampler drew from",
     "old_logp": "float32, nats: log-prob under the policy before this step's updates, at the sampling temperature",
     "logp": "float32, nats: log-prob when the token was last trained on, before that update",
+    "update": "int: which of the step's updates trained on the token, from 0; −1: none",
     "ratio": "float32: importance ratio at that moment, as the surrogate used it",
     "clip_low": "float32: ε_low that held for the token",
     "clip_high": "float32: ε_high that held for the token",
     "weight": "float32: weight of the token's surrogate; 0 if masked out of the loss",
     "ref_logp": "float32, nats: log-prob under the reference policy",
     "entropy": "float32, nats: full-vocabulary entropy at the sampling temperature, before this step's updates",
+    "expected_discriminator": "float32, nats: E[S] = H·Σp² + Σp²·log p, taken with `entropy` (arXiv 2602.03392)",
     "advantage": "float32: token advantage after shaping",
+    "entropy_after": "float32, nats: entropy after the step's updates; NaN outside storage.measure_change_share",
+    "logp_after": "float32, nats: log-prob then",
+    "entropy_before": "float32, nats: as `entropy`, by the pass that gave `entropy_after`, where the sampler's differs",
+    "logp_before": "float32, nats: log-prob then",
 }
 
 

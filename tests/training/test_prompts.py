@@ -7,7 +7,7 @@ import torch
 
 import workbench as wb
 from tests.tiny import own_logps, tiny_policy
-from workbench.training.prompts import PromptWalk, answer_entropy, prompt_perplexity
+from workbench.training.prompts import PromptWalk, answer_entropy, prompt_entropy, prompt_perplexity
 from workbench.training.trainer import Trainer
 
 
@@ -79,3 +79,13 @@ def test_an_epoch_of_a_run_ends_when_all_prompts_were_taken():
         seen.append((progress.epoch, progress.epochs))
         trainer.collector._draw()
     assert seen == [(1, 3), (1, 3), (2, 3), (2, 3), (3, 3), (3, 3)]
+
+
+def test_prompt_entropy_is_over_the_positions_that_predict_a_prompt_token():
+    policy = tiny_policy()
+    prompts = [torch.tensor(ids) for ids in ([1, 2, 3, 4], [5], [6, 7])]
+    got = prompt_entropy(policy, prompts, budget=3)
+    expected = [own_logps(policy.model, p[:1], p[1:])[1].mean().item() for p in (prompts[0], prompts[2])]
+    assert got[[0, 2]].tolist() == pytest.approx(expected, rel=1e-4)
+    assert got[1].isnan()
+    assert not got.requires_grad

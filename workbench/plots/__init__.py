@@ -3,11 +3,12 @@
 Add a figure as a function in the file of its subject; colours, axes and units come from `theme`.
 """
 
+from workbench.metrics.series import ema
 from workbench.plots.curves import entropy_by_sign, metric_curve, published_entropy, training_curves
 from workbench.plots.describe import data_table, summary
 from workbench.plots.performance import pass_at_k
-from workbench.plots.published import published_curve
-from workbench.plots.sampling import ema, thin
+from workbench.plots.published import published_curve, published_curves, published_table
+from workbench.plots.sampling import thin
 
 __all__ = [
     "data_table",
@@ -16,7 +17,9 @@ __all__ = [
     "metric_curve",
     "pass_at_k",
     "published_curve",
+    "published_curves",
     "published_entropy",
+    "published_table",
     "summary",
     "thin",
     "training_curves",

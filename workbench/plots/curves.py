@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from workbench.metrics.series import ema
 from workbench.plots.describe import describe
-from workbench.plots.sampling import ema, thin
+from workbench.plots.sampling import thin
 from workbench.plots.theme import OKABE_ITO, REFERENCE, UNITS, axis, faint, figure, panel_title, step_axis
 
 # Panels from top to bottom: the metrics drawn in it and its share of the height. Entropy is the headline.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 OUTPUTS_VARIABLE = "WORKBENCH_OUTPUTS"
@@ -77,10 +78,17 @@ class Layout:
         return self.rollouts / f"{step:06d}.{table}.parquet"
 
     def evaluation(self, step: int, name: str) -> Path:
-        return self.evals / f"{step:06d}.{name}.parquet"
+        return self.evals / f"{step:06d}.{file_name(name)}.parquet"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"{step:06d}"
+
+
+def file_name(name: str) -> str:
+    """A set's name as part of a file name: what not every file system takes becomes `-`, and a digest of the name
+    keeps such names apart."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return name if plain == name else f"{plain[:80]}-{blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 def numbered(folder: Path, suffix: str = "") -> dict[int, list[Path]]:

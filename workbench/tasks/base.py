@@ -1,6 +1,7 @@
 """What every task shares: prompts, verdicts, the train/evaluation split, and the unskilled solver's habits."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
@@ -21,11 +22,13 @@ OPERATORS = "+-*"
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question: its `text`, the `task` (name of the set) it belongs to, and the `answer` its verifier expects."""
+    """One question: its `text`, the `task` (name of the set) it belongs to, the `answer` its verifier expects, and
+    whatever else that verifier needs (`data`). What the policy reads is made of it by `workbench.tasks.chat`."""
 
     text: str
     task: str
     answer: str
+    data: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,36 @@ class Solver(Section):
 
 
 class Task(ABC):
-    """A family member: draws prompts, writes an unskilled solver's traces, verifies responses."""
+    """One data set: its training prompts, its evaluation prompts, its verifier.
+
+    `max_response_tokens` bounds a response where the config states no bound; `out_of_domain` names sets to evaluate on
+    beside it; `prompt_template` is how its questions are put to a policy unless the config says otherwise.
+    """
 
     name: str
     max_response_tokens: int
     out_of_domain: tuple[str, ...]
+    prompt_template: str = "{prompt}"
+
+    @abstractmethod
+    def train_prompts(self, count: int, seed: int) -> list[Prompt]:
+        """`count` training prompts, a function of `seed` alone; fewer if the data set has no more."""
+
+    @abstractmethod
+    def evaluation_prompts(self, count: int) -> list[Prompt]:
+        """The first `count` prompts of one fixed list, none of which is a training prompt; fewer if it has no more."""
+
+    @abstractmethod
+    def verify(self, prompt: Prompt, response_text: str) -> Verdict:
+        """Judge any string, however hostile, in bounded time and memory; never raises, never evaluates it."""
+
+    def verify_all(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Verdict]:
+        """`verify` of each prompt's response; a task whose verifier works in processes of its own uses several."""
+        return [self.verify(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+
+
+class ProceduralTask(Task):
+    """A member of a bundled family: draws prompts from a space of its own, writes an unskilled solver's traces."""
 
     @abstractmethod
     def propose(self, rng: Random) -> Prompt:
@@ -65,18 +93,13 @@ class Task(ABC):
     def trace(self, prompt: Prompt, solver: Solver, rng: Random) -> str:
         """A response as the unskilled `solver` would write it, end mark included."""
 
-    @abstractmethod
-    def verify(self, prompt: Prompt, response_text: str) -> Verdict:
-        """Judge any string, however hostile, in bounded time; never raises, never evaluates."""
-
     def split_key(self, prompt: Prompt) -> str:
         """What decides the split; prompts that are the same question in another order share it."""
         return prompt.text
 
     def split(self, prompt: Prompt) -> Split:
         """The split of a prompt, from a stable hash of its key: the same in every process and version."""
-        digest = blake2b(self.split_key(prompt).encode(), digest_size=4).digest()
-        return "evaluation" if int.from_bytes(digest) < EVALUATION_SHARE * 2**32 else "train"
+        return split_of(self.split_key(prompt))
 
     def draw(self, rng: Random, split: Split) -> Prompt:
         """A random prompt of one split."""
@@ -108,6 +131,12 @@ class Task(ABC):
             seen.add(prompt.text)
             prompts.append(prompt)
         return prompts
+
+
+def split_of(key: str) -> Split:
+    """The split a key falls in by its hash; `EVALUATION_SHARE` of all keys are held out of training."""
+    digest = blake2b(key.encode(errors="surrogatepass"), digest_size=4).digest()
+    return "evaluation" if int.from_bytes(digest) < EVALUATION_SHARE * 2**32 else "train"
 
 
 def apply(left: int, operator: str, right: int) -> int:

@@ -8,7 +8,18 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from workbench.tasks.base import MAX_TEXT, NUMBER, OPERATORS, Prompt, Solver, Task, Verdict, apply, in_range, slipped
+from workbench.tasks.base import (
+    MAX_TEXT,
+    NUMBER,
+    OPERATORS,
+    ProceduralTask,
+    Prompt,
+    Solver,
+    Verdict,
+    apply,
+    in_range,
+    slipped,
+)
 
 SOLVED, GAVE_UP = "!", "?"
 MAX_NUMBER = 20  # largest number given in a prompt
@@ -56,7 +67,7 @@ def random_step(available: list[int], rng: Random) -> tuple[int, str, int]:
 
 
 @dataclass(frozen=True)
-class Countdown(Task):
+class Countdown(ProceduralTask):
     """`count` numbers 1-20 and a reachable target; reward 1 iff the response ends with `!` and its last attempt hits.
 
     Measures: `valid` (every attempt is well-formed and right in itself, hit or miss), `attempts` (how many) and

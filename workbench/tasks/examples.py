@@ -5,10 +5,10 @@ from random import Random
 
 import pandas as pd
 
-from workbench.tasks.base import Solver, Task
+from workbench.tasks.base import ProceduralTask, Solver
 
 
-def example_traces(tasks: Iterable[Task], solver: Solver, count: int = 3, seed: int = 0) -> pd.DataFrame:
+def example_traces(tasks: Iterable[ProceduralTask], solver: Solver, count: int = 3, seed: int = 0) -> pd.DataFrame:
     """`count` training prompts of each task with the solver's traces: columns task, prompt, trace, correct."""
     rng = Random(seed)
     rows = []

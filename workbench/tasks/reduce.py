@@ -8,7 +8,18 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from workbench.tasks.base import MAX_TEXT, NUMBER, OPERATORS, Prompt, Solver, Task, Verdict, apply, in_range, slipped
+from workbench.tasks.base import (
+    MAX_TEXT,
+    NUMBER,
+    OPERATORS,
+    ProceduralTask,
+    Prompt,
+    Solver,
+    Verdict,
+    apply,
+    in_range,
+    slipped,
+)
 
 END = "#"
 _EXPRESSION = re.compile(rf"{NUMBER}(?:[-+*]{NUMBER})*")
@@ -86,7 +97,7 @@ def derivation(start: Expression, rewrites: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Reduce(Task):
+class Reduce(ProceduralTask):
     """Expressions of `operands` numbers 1-9; reward 1 iff the final value is right, whatever stands before it.
 
     Measures: `valid` (every rewrite is one legal reduction, down to a single number) and `derivation` (see the function

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
-from workbench.tasks.base import Prompt, Solver, Task
+from workbench.tasks.base import ProceduralTask, Prompt, Solver
 
 PERFECT = Solver(wrong_precedence=0.0, slip=0.0, give_up=0.0)
 MAX_TRIES = 10_000
 
 
-def write_solutions(path: str | Path, task: Task, prompts: Iterable[Prompt], count: int = 1, seed: int = 0) -> None:
+def write_solutions(
+    path: str | Path, task: ProceduralTask, prompts: Iterable[Prompt], count: int = 1, seed: int = 0
+) -> None:
     """Write `count` solutions of each prompt as JSON lines {"prompt": …, "solution": …}, replacing the file.
 
     Solutions are traces of a solver that never errs, drawn again until the task's verifier accepts them; a function of
@@ -25,7 +27,7 @@ def write_solutions(path: str | Path, task: Task, prompts: Iterable[Prompt], cou
     Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def solution(task: Task, prompt: Prompt, rng: Random) -> str:
+def solution(task: ProceduralTask, prompt: Prompt, rng: Random) -> str:
     """A response to the prompt that the task's verifier accepts."""
     for _ in range(MAX_TRIES):
         response = task.trace(prompt, PERFECT, rng)

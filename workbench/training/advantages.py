@@ -6,7 +6,7 @@ import torch
 
 from workbench.methods import Composition
 from workbench.tables import Rollouts
-from workbench.tasks import Prompt, get_task
+from workbench.tasks import Prompt, Verdict, get_task
 
 
 def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
@@ -19,7 +19,7 @@ def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
     ids = [part.tolist() for part in rollouts.tokens.token.cpu().split(lengths)]
     texts = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
     asked = [prompts[i] for i in rollouts.sequences.prompt.tolist()]
-    verdicts = [get_task(prompt.task).verify(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
+    verdicts = _verdicts(asked, texts)
     device = rollouts.tokens.token.device
     measures = {name: _column([v.measures[name] for v in verdicts], device) for name in verdicts[0].measures}
     sequences = rollouts.sequences.with_columns(
@@ -31,6 +31,16 @@ def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
         **measures,
     )
     return Rollouts(rollouts.prompts, sequences, rollouts.tokens)
+
+
+def _verdicts(asked: list[Prompt], texts: list[str]) -> list[Verdict]:
+    """One per response; each task gets its own at once, since a verifier may work in several processes."""
+    verdicts: dict[int, Verdict] = {}
+    for name in dict.fromkeys(prompt.task for prompt in asked):
+        rows = [row for row, prompt in enumerate(asked) if prompt.task == name]
+        given = get_task(name).verify_all([asked[row] for row in rows], [texts[row] for row in rows])
+        verdicts.update(zip(rows, given, strict=True))
+    return [verdicts[row] for row in range(len(asked))]
 
 
 def _column(values: list, device: torch.device) -> torch.Tensor | list[str]:

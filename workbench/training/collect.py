@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +16,11 @@ from workbench.methods.terms import Progress
 from workbench.policy.model import Policy
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts, Table, concatenate, token_index
-from workbench.tasks import Prompt, get_task
+from workbench.tasks import Prompt, Task, get_task
+from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
 from workbench.training.prompts import PromptWalk, answer_entropy, prompt_perplexity
+from workbench.training.subsets import kept_prompts
 
 SEMANTIC_SAMPLES = 8
 """Samples of the initial policy per training prompt for its semantic entropy (arXiv 2512.04359 does not say; the
@@ -39,7 +43,7 @@ class Collector:
         self.config, self.policy, self.methods = config, policy, methods
         task = get_task(config.task.name)
         self.max_new_tokens = config.rollout.max_new_tokens or task.max_response_tokens
-        self.prompts = task.train_prompts(config.task.train_size, config.seed)
+        self.prompts = self._training_prompts(task)
         self.engine = NativeEngine(policy)
         self.walk = PromptWalk(len(self.prompts), config.seed)
         self.table = Table(id=torch.arange(len(self.prompts)), text=[prompt.text for prompt in self.prompts])
@@ -114,7 +118,7 @@ class Collector:
         rows = torch.tensor(self.walk.take(self.methods.candidates(wanted)))
         candidates = self.table.select(rows)
         if "prompt_perplexity" in self.methods.needs:
-            ids = [self.policy.encode(text) for text in candidates.text]
+            ids = self._encoded([self.prompts[i] for i in candidates.id.tolist()])
             perplexity = prompt_perplexity(self.policy, ids, self.config.training.micro_batch_tokens)
             candidates = candidates.with_columns(perplexity=perplexity.cpu())
         chosen = candidates.select(self.methods.select(candidates))
@@ -125,27 +129,51 @@ class Collector:
     def _sample(self, policy: Policy, asked: list[Prompt], temperature: Tensor, stream: Stream, **options) -> Rollouts:
         rollout = self.config.rollout
         return NativeEngine(policy).generate(
-            [policy.encode(prompt.text) for prompt in asked],
+            self._encoded(asked),
             options.get("samples", rollout.samples),
             temperature,
             self.max_new_tokens,
             stream,
             top_p=rollout.top_p,
-            discriminator="expected_discriminator" in self.methods.needs,
+            discriminator=True,
         )
+
+    def _encoded(self, asked: list[Prompt]) -> list[Tensor]:
+        """Token ids of each prompt as the policy reads it."""
+        return [self.policy.encode(text) for text in ask(asked, self.config.task, self.policy.tokenizer)]
+
+    def _training_prompts(self, task: Task) -> list[Prompt]:
+        """The task's training prompts, or the subset of them that `task.subset` keeps."""
+        prompts = task.train_prompts(self.config.task.train_size, self.config.seed)
+        if not prompts:
+            raise ValueError(f"task '{task.name}' has no training prompts")
+        if self.config.task.subset.kind == "all":
+            return prompts
+        rows = kept_prompts(
+            self.config, self.policy, self._encoded(prompts), lambda: self._pass_rates(self.policy, prompts)
+        )
+        return [prompts[row] for row in rows]
 
     def _semantic_entropy(self, initial: Policy) -> Tensor:
         """[M] nats, over answers of the initial policy; sampled once, before training."""
-        answers: list[list[str]] = []
-        per_batch = max(1, 512 // SEMANTIC_SAMPLES)
-        for first in range(0, len(self.prompts), per_batch):
-            asked = self.prompts[first : first + per_batch]
+        sampled = self._sampled_once(initial, self.prompts, SEMANTIC_SAMPLES, "semantic entropy")
+        given = [answer for sequences in sampled for answer in sequences.answer]
+        return answer_entropy([given[i : i + SEMANTIC_SAMPLES] for i in range(0, len(given), SEMANTIC_SAMPLES)])
+
+    def _pass_rates(self, initial: Policy, prompts: list[Prompt]) -> np.ndarray:
+        """[P] share of `task.subset.samples` responses of the initial policy that are correct."""
+        samples = self.config.task.subset.samples
+        parts = [part.correct.cpu() for part in self._sampled_once(initial, prompts, samples, "pass rate")]
+        return torch.cat(parts).double().view(-1, samples).mean(1).numpy()
+
+    def _sampled_once(self, policy: Policy, prompts: list[Prompt], samples: int, purpose: str) -> Iterator[Table]:
+        """Verified `samples` responses to each prompt, prompt by prompt, in batches."""
+        per_batch = max(1, 512 // samples)
+        for first in range(0, len(prompts), per_batch):
+            asked = prompts[first : first + per_batch]
             heat = torch.full((len(asked),), self.config.rollout.temperature)
-            stream = Stream(self.config.seed, 0, "semantic entropy", first)
-            sampled = self._sample(initial, asked, heat, stream, samples=SEMANTIC_SAMPLES)
-            given = verify(sampled, asked, initial.tokenizer).sequences.answer
-            answers += [given[i : i + SEMANTIC_SAMPLES] for i in range(0, len(given), SEMANTIC_SAMPLES)]
-        return answer_entropy(answers)
+            sampled = self._sample(policy, asked, heat, Stream(self.config.seed, 0, purpose, first), samples=samples)
+            yield verify(sampled, asked, policy.tokenizer).sequences
 
 
 def _joined(parts: list[Rollouts], groups: list[tuple[int, int]]) -> Rollouts:

@@ -1,47 +1,105 @@
-"""Evaluation: repeated samples on fixed prompt sets; performance is computed from the stored samples."""
+"""Evaluation: repeated samples on fixed prompt sets; all measures are computed from the stored samples."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass, field
+from functools import cached_property
 
+import torch
+from torch import Tensor
+
+from workbench.config import TaskConfig
 from workbench.policy.model import Policy
 from workbench.rollout import NativeEngine, Stream
-from workbench.tables import Table, concatenate
-from workbench.tasks import get_task
+from workbench.tables import Rollouts, Table, concatenate
+from workbench.tasks import Prompt, get_task
+from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
+from workbench.training.prompts import prompt_entropy
+
+PROMPT_BUDGET = 16384
+"""Prompt tokens per forward when their entropy is taken."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`samples` responses to each of the first `prompts` prompts of set `name` (all of them, if there are fewer), from
+    the whole vocabulary or from the nucleus `top_p`; `batch` sequences are sampled at a time.
+
+    A sample depends on the policy and on (seed, step, set, prompt, sample) alone, so the parts can be made at
+    different times and by different processes.
+    """
+
+    name: str
+    prompts: int
+    samples: int
+    temperature: float
+    seed: int
+    step: int
+    top_p: float = 1.0
+    batch: int = 512
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """How prompts are put to the policy: its templates and system prompt."""
+
+    @cached_property
+    def questions(self) -> list[Prompt]:
+        return get_task(self.name).evaluation_prompts(self.prompts)
+
+    def starts(self) -> range:
+        """Number of the first prompt of each part."""
+        return range(0, len(self.questions), self._prompts_per_part)
+
+    def part(self, policy: Policy, first: int) -> Table:
+        """Sample the part that begins with prompt number `first`; one row per sample, columns as in `evaluate`."""
+        asked = self.questions[first : first + self._prompts_per_part]
+        ids = [policy.encode(text) for text in ask(asked, self.task, policy.tokenizer)]
+        stream = Stream(self.seed, self.step, f"evaluate/{self.name}", first)
+        heat = torch.full((len(asked),), self.temperature)
+        length = get_task(self.name).max_response_tokens
+        rollouts = NativeEngine(policy).generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
+        entropy = prompt_entropy(policy, ids, PROMPT_BUDGET)
+        samples = _samples(verify(rollouts, asked, policy.tokenizer), first, entropy)
+        count = len(samples)
+        settings = {"temperature": torch.full((count,), self.temperature), "top_p": torch.full((count,), self.top_p)}
+        return Table(step=torch.full((count,), self.step), set=[self.name] * count, **samples, **settings)
+
+    @property
+    def _prompts_per_part(self) -> int:
+        return max(1, self.batch // self.samples)
 
 
 def evaluate(
-    policy: Policy, name: str, prompts: int, samples: int, temperature: float, seed: int, step: int, batch: int = 512
+    policy: Policy,
+    name: str,
+    prompts: int,
+    samples: int,
+    temperature: float,
+    seed: int,
+    step: int,
+    batch: int = 512,
+    *,
+    top_p: float = 1.0,
+    task: TaskConfig | None = None,
 ) -> Table:
-    """Sample `samples` responses to each of the first `prompts` prompts of set `name`, `batch` sequences at a time.
+    """All parts of an `Evaluation`, one row per sample.
 
-    One row per sample: step, set, prompt, sample, prompt_text, text, correct, reward, length, logp (sum over the
-    response, nats), entropy (mean over its tokens, nats), finished and the task's measures.
+    Columns: step, set, prompt, sample, prompt_text, text, correct, reward, length, logp (sum over the response, nats,
+    of the distribution sampled from, temperature and nucleus included), entropy (mean over its tokens, nats, whole
+    vocabulary at the sampling temperature), finished, answer, the task's measures, prompt_entropy (see that function),
+    temperature and top_p.
     """
-    task = get_task(name)
-    questions = task.evaluation_prompts(prompts)
-    per_batch = max(1, batch // samples)
-    parts = []
-    for first in range(0, prompts, per_batch):
-        asked = questions[first : first + per_batch]
-        ids = [policy.encode(prompt.text) for prompt in asked]
-        stream = Stream(seed, step, f"evaluate/{name}", first)
-        heat = torch.full((len(asked),), temperature)
-        rollouts = NativeEngine(policy).generate(ids, samples, heat, task.max_response_tokens, stream)
-        parts.append(_samples(verify(rollouts, asked, policy.tokenizer), first))
-    table = concatenate(parts)
-    count = len(table)
-    return Table(step=torch.full((count,), step), set=[name] * count, **table)
+    evaluation = Evaluation(name, prompts, samples, temperature, seed, step, top_p, batch, task or TaskConfig())
+    return concatenate([evaluation.part(policy, first) for first in evaluation.starts()])
 
 
-def _samples(rollouts, first_prompt: int) -> Table:
+def _samples(rollouts: Rollouts, first_prompt: int, entropy_of_prompt: Tensor) -> Table:
     sequences = rollouts.sequences
     columns = {name: sequences[name] for name in sequences if name not in ("group", "temperature")}
     columns |= {
         "prompt": sequences.prompt + first_prompt,
         "logp": rollouts.sum_by_sequence(rollouts.tokens.rollout_logp),
         "entropy": rollouts.mean_by_sequence(rollouts.tokens.entropy),
+        "prompt_entropy": entropy_of_prompt[sequences.prompt],
     }
     first = ("prompt", "sample", "prompt_text", "text")
     return Table(**{name: columns[name] for name in [*first, *(c for c in columns if c not in first)]})

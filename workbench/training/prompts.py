@@ -54,25 +54,45 @@ class PromptWalk:
         self.taken, self.pool_key = state["taken"], state["pool_key"]
 
 
-@torch.no_grad()
 def prompt_perplexity(policy: Policy, prompts: list[Tensor], budget: int) -> Tensor:
     """exp(−mean log π) over each prompt's tokens after the first, which has no context [P]; 1 for a single token."""
+    logp, _ = _prompt_means(policy, prompts, budget)
+    alone = torch.tensor([len(ids) == 1 for ids in prompts], device=policy.device)
+    return (-logp.masked_fill(alone, 0.0)).exp()
+
+
+def prompt_entropy(policy: Policy, prompts: list[Tensor], budget: int) -> Tensor:
+    """Mean entropy (nats, full vocabulary, temperature 1) over each prompt's positions, teacher-forced [P] fp32.
+
+    arXiv 2511.05993, Fig. 8 (S: the token average over prompt positions); as for `prompt_perplexity` the positions are
+    those of the tokens after the first, each with the tokens before it as context (I). NaN for a single token. Template
+    tokens count as they stand in the prompt (I). Without gradient; prompts are packed up to `budget` tokens at a time.
+    """
+    return _prompt_means(policy, prompts, budget)[1]
+
+
+@torch.no_grad()
+def _prompt_means(policy: Policy, prompts: list[Tensor], budget: int) -> tuple[Tensor, Tensor]:
+    """Means of log-prob and entropy over each prompt's tokens after the first ([P], [P]); NaN for a single token."""
     rest = torch.tensor([len(ids) - 1 for ids in prompts], device=policy.device)
     scored = rest.nonzero().squeeze(1)
-    out = torch.ones(len(prompts), device=policy.device)
+    out = torch.full((2, len(prompts)), float("nan"), device=policy.device)
     if len(scored) == 0:
-        return out
+        return out[0], out[1]
     lengths = rest[scored]
     sequence, position = token_index(lengths)
     tokens = Table(sequence=sequence, position=position, token=torch.cat([prompts[i][1:] for i in scored.tolist()]))
     sequences = Table(prompt=torch.arange(len(scored), device=policy.device), length=lengths)
     rollouts = Rollouts([prompts[i][:1] for i in scored.tolist()], sequences, tokens)
-    logps = []
+    logps, entropies = [], []
     for rows in micro_batches(lengths, budget):
         part = rollouts.select_sequences(rows)
-        logps.append(policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device)).logp)
-    out[scored] = (-rollouts.mean_by_sequence(torch.cat(logps))).exp()
-    return out
+        statistics = policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device))
+        logps.append(statistics.logp)
+        entropies.append(statistics.entropy)
+    for row, values in enumerate((logps, entropies)):
+        out[row, scored] = rollouts.mean_by_sequence(torch.cat(values))
+    return out[0], out[1]
 
 
 def answer_entropy(answers: list[list[str]]) -> Tensor:

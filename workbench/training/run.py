@@ -73,7 +73,6 @@ class _Loop:
         self.writer.status("running", 0)
         with _stop_requests() as requested:
             self.trainer = Trainer(self.config)
-            self.pieces = _pieces(self.trainer.policy.tokenizer)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
             for caution in self.config.cautions():
@@ -91,7 +90,7 @@ class _Loop:
         started = time.perf_counter()
         result = self.trainer.step(step)
         if step % storage.keep_rollouts_every == 0 or step in (1, self.config.training.steps):
-            self.writer.rollouts(step, result.rollouts, self.pieces)
+            self.writer.rollouts(step, result.rollouts, self.trainer.pieces)
         self.writer.timings({"step": step, **result.timings, "time/step": time.perf_counter() - started})
         self.writer.metrics(result.metrics)
         self.step = step
@@ -119,6 +118,7 @@ class _Loop:
                 evaluation.temperature,
                 self.config.seed,
                 self.step,
+                task=self.config.task,
             )
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
@@ -133,11 +133,6 @@ def _line(result: StepResult, step: int, steps: int, seconds: float) -> str:
         f"step {step:4d}/{steps}  entropy {m['entropy/mean']:.4f}  reward {m['reward/mean']:.3f}  "
         f"length {m['length/mean']:.1f}  {seconds:.2f} s"
     )
-
-
-def _pieces(tokenizer) -> list[str]:
-    """Text of every token id."""
-    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
 
 
 @contextmanager

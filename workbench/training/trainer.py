@@ -13,11 +13,13 @@ import torch
 from workbench.config import RunConfig
 from workbench.methods import Composition
 from workbench.methods.terms import Progress
-from workbench.metrics.step import step_metrics, update_metrics
+from workbench.metrics.step import change_metrics, step_metrics, update_metrics
+from workbench.metrics.token_classes import classify
 from workbench.policy.model import Policy, load_policy
 from workbench.tables import Rollouts
 from workbench.training.advantages import assign_advantages
 from workbench.training.batching import mini_batches
+from workbench.training.change import ChangeMeasure
 from workbench.training.collect import Collected, Collector
 from workbench.training.critic import Critic
 from workbench.training.optimiser import Optimiser
@@ -53,6 +55,9 @@ class Trainer:
         self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates)
         critic = self.methods.critic()
         self.critic = Critic(self.policy, critic, updates, self.reference) if critic else None
+        self.change = ChangeMeasure(config, self.policy)
+        self.pieces = _token_texts(self.policy)
+        self._class_of_id = torch.from_numpy(classify(self.pieces)).to(self.policy.device)
 
     def step(self, step: int) -> StepResult:
         """Rollout step `step` (1, 2, …). Raises `FloatingPointError` when anything becomes non-finite."""
@@ -65,12 +70,22 @@ class Trainer:
         with clock.time("advantages"):
             rollouts = assign_advantages(rollouts, self.methods)
             self.methods.look(rollouts)
-        metrics = {"step": step, **step_metrics(rollouts), **_sampling(collected)}
+        with clock.time("measures"):
+            rollouts = self.change.before(rollouts, step)
+            metrics = {"step": step, **step_metrics(self._classed(rollouts)), **_sampling(collected)}
         with clock.time("update"):
             rollouts, applied = self._update(rollouts, progress)
-        metrics |= {**update_metrics(rollouts), **applied, **self.methods.measures()}
+        with clock.time("measures"):
+            metrics |= {**update_metrics(rollouts), **applied, **self.methods.measures()}
         self.methods.observe(metrics)
+        with clock.time("measures"):  # after `observe`: no method may depend on what storage chooses to measure
+            rollouts = self.change.after(rollouts, step)
+            metrics |= change_metrics(self._classed(rollouts))
         return StepResult(metrics, clock.seconds, rollouts)
+
+    def _classed(self, rollouts: Rollouts) -> Rollouts:
+        """With the tokens' `token_class`, which metrics read and nobody stores: it follows from `piece`."""
+        return rollouts.with_tokens(token_class=self._class_of_id[rollouts.tokens.token])
 
     def _score(self, rollouts: Rollouts) -> Rollouts:
         """Attach `old_logp`, and what methods need of reference and critic; offline responses have no other
@@ -78,12 +93,12 @@ class Trainer:
         budget = self.config.training.micro_batch_tokens
         tokens = rollouts.tokens.with_columns(old_logp=rollouts.tokens.rollout_logp)
         if self.config.training.old_logp == "trainer":
-            with_sums = "expected_discriminator" in self.methods.needs
-            now = score_in_parts(self.policy, rollouts, budget, with_sums)
+            now = score_in_parts(self.policy, rollouts, budget, with_sums=True)
             sampled = torch.where(tokens.rollout_logp.isnan(), now.logp, tokens.rollout_logp)
-            tokens = tokens.with_columns(old_logp=now.logp, entropy=now.entropy, rollout_logp=sampled)
-            if with_sums:
-                tokens = tokens.with_columns(expected_discriminator=now.entropy * now.sum_p2 + now.sum_p2_logp)
+            expected = now.entropy * now.sum_p2 + now.sum_p2_logp
+            tokens = tokens.with_columns(
+                old_logp=now.logp, entropy=now.entropy, rollout_logp=sampled, expected_discriminator=expected
+            )
         if "ref_logp" in self.methods.needs:
             tokens = tokens.with_columns(ref_logp=score_in_parts(self.reference, rollouts, budget).logp)
         rollouts = Rollouts(rollouts.prompts, rollouts.sequences, tokens)
@@ -98,6 +113,7 @@ class Trainer:
         keep = self.methods.keep(rollouts)
         blank = torch.full_like(rollouts.tokens.old_logp, float("nan"))
         seen = {name: blank.clone() for name in UPDATE_COLUMNS}
+        seen["update"] = torch.full_like(rollouts.tokens.sequence, -1)
         applied: list[dict[str, float]] = []
         for update, rows in enumerate(mini_batches(rollouts, training.updates_per_rollout, config.seed, progress.step)):
             rows = rows[keep[rows]]
@@ -126,6 +142,7 @@ class Trainer:
             done = batch.tokens.with_columns(weight=batch.tokens.weight * batch.tokens.mask)
             for name in UPDATE_COLUMNS:
                 seen[name][places] = done[name]
+            seen["update"][places] = update
         means = {key: float(np.mean([update[key] for update in applied])) for key in applied[0]} if applied else {}
         return rollouts.with_tokens(**seen), {**means, "update/count": len(applied)}
 
@@ -143,7 +160,14 @@ class _Clock:
     def time(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[f"time/{name}"] = time.perf_counter() - start
+        self.seconds[f"time/{name}"] = self.seconds.get(f"time/{name}", 0.0) + time.perf_counter() - start
+
+
+def _token_texts(policy: Policy) -> list[str]:
+    """Text of every token id the head can give; '' for ids past the tokenizer's own, which pad some vocabularies."""
+    known = [[i] for i in range(len(policy.tokenizer))]
+    texts = policy.tokenizer.batch_decode(known, clean_up_tokenization_spaces=False)
+    return texts + [""] * (policy.model.get_output_embeddings().weight.shape[0] - len(texts))
 
 
 def _load(config: RunConfig) -> Policy:

@@ -1,0 +1,37 @@
+"""A named data set in the training loop: its prompts reach the policy in their template, its verifier judges."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import workbench as wb
+from workbench.tasks import get_task
+from workbench.training.evaluation import evaluate
+from workbench.training.trainer import Trainer
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def test_a_rollout_step_and_an_evaluation_on_mathematics():
+    settings = {
+        "task.name": f"math/dapo?path={DATA / 'dapo.parquet'}",
+        "task.prompt_template": "1+1=2#{prompt}=",
+        "rollout.max_new_tokens": 6,
+        "evaluation.sets": [],
+    }
+    trainer = Trainer(wb.preset("smoke", settings))
+    assert len(trainer.collector.prompts) == 24
+    step = trainer.step(1)
+    sequences = step.rollouts.sequences
+    asked = [trainer.collector.prompts[i] for i in step.rollouts.sequences.prompt_id.tolist()]
+    assert sequences.prompt_text == [prompt.text for prompt in asked]
+    shown = trainer.policy.encode(f"1+1=2#{asked[0].text}=")
+    assert step.rollouts.prompts[sequences.prompt[0]].equal(shown)
+    assert set(sequences.reward.tolist()) <= {0.0, 1.0} and not sequences.boxed.any() and sequences.judged.all()
+
+
+def test_an_evaluation_set_smaller_than_asked_gives_all_it_has(monkeypatch):
+    short = replace(get_task(f"math/amc23?path={DATA / 'amc23.jsonl'}"), max_response_tokens=6)
+    monkeypatch.setattr("workbench.training.evaluation.get_task", lambda name: short)
+    policy = Trainer(wb.preset("smoke", {"evaluation.sets": []})).policy
+    samples = evaluate(policy, short.name, prompts=99, samples=2, temperature=1.0, seed=0, step=0)
+    assert len(samples) == 48 and set(samples.set) == {short.name}
