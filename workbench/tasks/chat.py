@@ -17,9 +17,7 @@ def ask(prompts: Iterable[Prompt], settings: TaskConfig, tokenizer) -> list[str]
     the policy, is for all. Raises `ConfigError` if the tokenizer has none.
     """
     if settings.chat_template and not getattr(tokenizer, "chat_template", None):
-        raise ConfigError(
-            "task.chat_template is true, but the policy's tokenizer has no chat template; unset it"
-        )
+        raise ConfigError("task.chat_template is true, but the policy's tokenizer has no chat template; unset it")
     return [_asked(prompt, settings, tokenizer) for prompt in prompts]
 
 
