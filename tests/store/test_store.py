@@ -47,7 +47,7 @@ def test_a_run_reads_back_as_frames(root):
     assert run.rollout_steps == [1, 2, 3]
     stored = run.rollouts(3)
     assert set(stored.sequences) >= set(SEQUENCE_COLUMNS) - {"offline"}
-    assert set(stored.tokens) >= set(TOKEN_COLUMNS) - {"ref_logp"}
+    assert set(stored.tokens) >= set(TOKEN_COLUMNS) - {"ref_logp", "entropy_before", "logp_before"}
     assert stored.tokens.groupby("sequence")["piece"].agg("".join).tolist() == stored.sequences["text"].tolist()
     assert stored.tokens.groupby("sequence").size().tolist() == stored.sequences["length"].tolist()
     assert set(run.evals["step"]) == {0, 3}

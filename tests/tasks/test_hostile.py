@@ -88,3 +88,14 @@ def test_the_canary_appears_where_an_answer_is_evaluated(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "elsewhere")
     eval(EVALUATED[0])
     assert Path(CANARY).exists()
+
+
+def test_generated_answers_are_wrong_for_code():
+    from workbench.tasks.sandbox import SandboxUnavailable
+
+    data = Path(__file__).parent.parent / "data" / "livecodebench.jsonl"
+    name = f"code/livecodebench?path={data}"
+    try:
+        judged(name, get_task(name).evaluation_prompts(1)[0], hostile_answers(100, seed=4))
+    except SandboxUnavailable as reason:
+        pytest.skip(str(reason))
