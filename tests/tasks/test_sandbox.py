@@ -14,6 +14,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -57,11 +58,13 @@ def run_hostile(name, folder):
     """Run one hostile program beside a listening port and a file of ours; returns its outcome and what was breached."""
     canary = folder / "canary"
     canary.write_text("alive")
-    before = {process.pid for process in psutil.process_iter()}
+    name_inside = f"main_{uuid4().hex}.py"  # tells this run's processes from those of tests that run beside it
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         started = monotonic()
-        outcome = run_python(PROGRAMS[name], f"{server.getsockname()[1]}\n{canary}\n")
+        with Sandbox({name_inside: PROGRAMS[name], "main.py": "# target"}, python(name_inside), LIMITS) as box:
+            pids = family(box)
+            outcome = box.run(f"{server.getsockname()[1]}\n{canary}\n")
         seconds = monotonic() - started
         breaches = [line for line in outcome.stdout.decode(errors="replace").split("\n") if "ESCAPED" in line][:3]
         try:
@@ -75,18 +78,23 @@ def run_hostile(name, folder):
         breaches.append("the output was not cut")
     if seconds > LIMITS.wall_s + sandbox.MARGIN_S:
         breaches.append(f"it took {seconds:.0f} s")
-    breaches += [f"process {process} is left" for process in left_over(before)]
+    breaches += [f"process {process} is left" for process in left_over(name_inside, pids)]
     return outcome, breaches
 
 
-def left_over(before):
-    """Processes begun since that run a sandbox program."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if process.pid not in before and "/program/main.py" in command and process.ppid() != os.getpid():
-            found.append(command)
-    return found
+def left_over(name_inside, pids, patience=5.0):
+    """Processes of a sandbox and of the program of that name which still exist after a moment (the kernel's)."""
+    deadline = monotonic() + patience
+    while True:
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            command = " ".join(process.info["cmdline"] or [])
+            ours = process.pid in pids or f"/program/{name_inside}" in command
+            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {command}")
+        if not found or monotonic() > deadline:
+            return found
+        sleep(0.01)
 
 
 def report(name, outcome, breaches):
