@@ -12,6 +12,7 @@ BASE = {
     "storage.keep_rollouts_every": STEPS,
     "storage.checkpoint_every": STEPS,
     "storage.keep_checkpoints": 1,
+    "storage.measure_change_share": 0,
 }
 """The cpu preset, which was calibrated on plain GRPO, for 80 steps; its rate is constant, so they are the first 80 of a
 longer run."""

@@ -20,6 +20,7 @@ ON_THE_BATCH = {
     "reward", "keep", "baseline", "advantage", "clip", "mask", "weight", "mark", "ratio", "surrogate", "regulariser"
 }  # fmt: skip
 """Hooks that change the update of a given batch; the others act before there is one."""
+BEFORE_THE_BATCH = {"pool", "candidates", "select", "temperature", "inject", "rounds", "accept"}
 BASELINES = {name for name, method in METHODS.items() if method.baseline is not Method.baseline}
 NEUTRAL = [name for name, case in CASES.items() if case.neutral is not None]
 
@@ -64,6 +65,24 @@ def test_neutral_parameters_are_bit_identical_to_the_run_without(name, policy, r
     assert without.loss == with_it.loss
     assert torch.equal(without.tokens["key"], with_it.tokens["key"])
     assert all(torch.equal(a, b) for a, b in zip(without.gradients, with_it.gradients, strict=True))
+
+
+def smoke_run(methods: list, extra: dict, root):
+    """Metrics but timings and those of the methods themselves, and the last step's tables, of a run of two steps."""
+    overrides = {"methods": methods, "training.steps": 2, "evaluation.sets": []} | extra
+    run = Run(train_run(wb.preset("smoke", overrides), root, log=lambda line: None))
+    last = run.rollouts(2)
+    return run.metrics.filter(regex="^(?!method/|time/)"), last.sequences, last.tokens
+
+
+@pytest.mark.parametrize("name", [name for name in NEUTRAL if hooks_of(name) & BEFORE_THE_BATCH])
+def test_neutral_parameters_leave_prompts_and_responses_as_they_are(name, tmp_path):
+    case = CASES[name]
+    base = list(case.without) or ["grpo"]
+    entry = {"name": name, **case.neutral}
+    methods = [entry, *base[1:]] if name in BASELINES else [*base, entry]
+    without, with_it = (smoke_run(m, case.config, tmp_path) for m in (base, methods))
+    assert all(one.equals(other) for one, other in zip(without, with_it, strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
