@@ -247,7 +247,19 @@ class RunConfig(Section):
 
     def cautions(self) -> list[str]:
         """What this config allows but probably does not mean, one sentence each."""
-        return [sentence for method in self.build_methods() for sentence in method.cautions(self)]
+        methods = self.build_methods()
+        return [*self._inert_bounds(methods), *(s for method in methods for s in method.cautions(self))]
+
+    def _inert_bounds(self, methods: list) -> list[str]:
+        plain = ObjectiveConfig()
+        fields = [f for f in ("clip_low", "clip_high") if getattr(self.objective, f) != getattr(plain, f)]
+        named = " and ".join(f"objective.{field}" for field in fields)
+        giving = [method.name for method in methods if "clip" in method.exclusive()]
+        if fields and giving:
+            return [f"{named} cannot act: {giving[0]} gives the clip bounds; set them there"]
+        if fields and self.training.updates_per_rollout == 1:
+            return [f"{named} cannot act: with training.updates_per_rollout 1 every ratio is 1"]
+        return []
 
     @property
     def run_id(self) -> str:

@@ -158,12 +158,21 @@ def test_two_methods_for_one_place_are_refused():
         make_config({"methods": ["grpo", "entropy_bonus", "entropy_bonus"]})
 
 
-@pytest.mark.parametrize("name", [*BOUNDS, "gspo", "cispo"])
+@pytest.mark.parametrize("name", [*BOUNDS, "gspo", "cispo", "dual_clip"])
 def test_bounds_that_can_never_be_reached_are_cautioned(name):
     once = make_config({"methods": ["grpo", name]}, {"training.updates_per_rollout": 1}).cautions()
     assert any("inert" in caution for caution in once)
     twice = make_config({"methods": ["grpo", name]}, {"training.updates_per_rollout": 2}).cautions()
     assert not any("inert" in caution for caution in twice)
+
+
+def test_bounds_of_the_objective_that_cannot_act_are_cautioned():
+    assert not make_config({}, {"objective.clip_high": 0.28}).cautions()
+    assert not make_config({}, {"training.updates_per_rollout": 1}).cautions()
+    (once,) = make_config({}, {"objective.clip_high": 0.28, "training.updates_per_rollout": 1}).cautions()
+    assert "objective.clip_high cannot act" in once
+    (given,) = make_config({"methods": ["grpo", "clip_higher"]}, {"objective.clip_low": 0.1}).cautions()
+    assert "clip_higher gives the clip bounds" in given
 
 
 def test_bounds_are_in_the_registry_under_the_papers_names():

@@ -36,6 +36,11 @@ class DualClip(Method):
 
     c: float = Field(3.0, gt=1, description="largest ratio a token with A < 0 is weighted with; .inf is off")
 
+    def cautions(self, config) -> list[str]:
+        if math.isinf(self.c) or config.training.updates_per_rollout > 1:
+            return []
+        return ["dual_clip is inert: with training.updates_per_rollout 1 every ratio is 1"]
+
     def surrogate(self, tokens: Table, ratio: Tensor, logp: Tensor) -> Tensor | None:
         if math.isinf(self.c):
             return None
