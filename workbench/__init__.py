@@ -22,6 +22,7 @@ _LAZY = {
     "PretrainConfig": "workbench.training.pretrain",
     "Run": "workbench.store",
     "calibration_table": "workbench.metrics.calibration",
+    "course_table": "workbench.metrics.course",
     "diversity_table": "workbench.metrics.diversity",
     "ema": "workbench.metrics.series",
     "evaluation_table": "workbench.metrics.evaluation",

@@ -14,13 +14,15 @@ import workbench as wb
 from workbench.config import make_section, parse_overrides
 from workbench.methods.describe import describe_method, method_table
 from workbench.store import RunLocked, runs_root
+from workbench.tasks.sandbox import SandboxUnavailable
 
 NOTEBOOKS = Path("notebooks")
 
 
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
-    return ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError, RunLocked, wb.NotebookFailed
+    broken = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
+    return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed
 
 
 def told_plainly(command: Callable) -> Callable:
@@ -78,6 +80,9 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
 @click.option("--samples", default=64, show_default=True, help="Samples per prompt.")
 @click.option("--temperature", default=1.0, show_default=True, help="Sampling temperature.")
 @click.option("--top-p", default=1.0, show_default=True, help="Sample from the nucleus of this mass; 1: from all.")
+@click.option("--max-new-tokens", default=0, help="Longest response; 0 takes each set's own bound.")
+@click.option("--chat-template", is_flag=True, help="Put prompts into the model's chat template; a run brings its own.")
+@click.option("--system-prompt", default="", help="System message of that chat.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
 @click.option("--out", default="outputs/evaluations", type=click.Path(path_type=Path), show_default=True)
 @told_plainly
@@ -154,6 +159,7 @@ def show(run: str, step: int | None, count: int) -> None:
     click.echo(f"kept rollouts of steps: {stored.rollout_steps}")
     if len(stored.metrics):
         click.echo(stored.metrics.iloc[-1].to_string(float_format="%.5f"))
+        click.echo(wb.course_table(stored.metrics).to_string(index=False, float_format="%.4f"))
     if len(stored.evals):
         click.echo(wb.pass_at_k_table(stored.evals).to_string(index=False, float_format="%.4f"))
 

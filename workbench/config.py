@@ -29,7 +29,10 @@ TASK_CHECKS: list[Callable[[str], object]] = []
 """Called with the name of every task and evaluation set, to raise `ValueError` if there is none; filled likewise."""
 
 
-HASHED_IF_SET = {"task": ("prompt_template", "system_prompt", "chat_template", "subset")}
+HASHED_IF_SET = {
+    "task": ("prompt_template", "system_prompt", "chat_template", "subset"),
+    "evaluation": ("top_p", "max_new_tokens"),
+}
 """Fields by section that are part of the content hash only where they differ from their default."""
 
 
@@ -160,6 +163,8 @@ class EvaluationConfig(Section):
     prompts: int = Field(128, ge=1, description="prompts per set")
     samples: int = Field(16, ge=1, description="samples per prompt; pass@k is estimated for k up to this")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus, as rollout.top_p")
+    max_new_tokens: int = Field(0, ge=0, description="longest response in tokens; 0 takes each set's own bound")
     every: int = Field(0, ge=0, description="evaluate every so many rollout steps; 0: only before and after training")
 
     @field_validator("sets")

@@ -9,6 +9,7 @@ from tests.methods.cases import CASES
 from tests.methods.made_up import methods_of
 from workbench.config import METHODS
 from workbench.methods.base import Method
+from workbench.metrics.course import COURSE_METRICS
 from workbench.metrics.evaluation import EVALUATION_METRICS
 from workbench.report.metric_list import metric_markdown, metric_sections
 from workbench.store import Run
@@ -30,7 +31,7 @@ def test_the_document_is_what_the_code_says():
 def test_every_metric_says_what_it_is_and_when_it_misleads():
     assert len({metric.name for metric in EVERY}) == len(EVERY)
     for metric in EVERY:
-        assert "/" in metric.name or metric.name == "lr" or metric in EVALUATION_METRICS
+        assert "/" in metric.name or metric.name == "lr" or metric in (*EVALUATION_METRICS, *COURSE_METRICS)
         assert metric.unit
         assert min(len(metric.definition), len(metric.mask), len(metric.misleads)) >= 4, metric.name
         assert f"| `{metric.name}` |" in DOCUMENT.read_text()
@@ -39,7 +40,7 @@ def test_every_metric_says_what_it_is_and_when_it_misleads():
 def test_everything_in_a_run_folder_is_listed(tmp_path):
     config = wb.preset("smoke", {"training.steps": 1, "evaluation.sets": [], "methods": ["grpo", "clip_v"]})
     metrics = Run(train_run(config, tmp_path, log=lambda line: None)).metrics
-    assert {"time/step", "time/measures", "change/entropy", "method/clip_v/removed_fraction"} <= set(metrics)
+    assert {"time/step", "entropy/ema", "change/entropy", "method/clip_v/removed_fraction"} <= set(metrics)
     assert set(metrics) <= NAMES
 
 

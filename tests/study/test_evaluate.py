@@ -6,11 +6,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.policy.model import load_policy
+from tests.synthetic import write_run
+from workbench.policy.model import Policy, load_policy
 from workbench.store.layout import Layout
 from workbench.study import evaluate as study
-from workbench.training.evaluation import Evaluation, evaluate
+from workbench.tasks import get_task
+from workbench.tasks.sandbox import SandboxUnavailable
+from workbench.training.evaluation import Evaluation
 
+DATA = Path(__file__).parent.parent / "data"
 SETTINGS = {"prompts": 12, "samples": 4, "temperature": 1.0, "seed": 3}
 
 
@@ -75,16 +79,55 @@ def test_a_stopped_evaluation_samples_only_what_is_missing(tmp_path, monkeypatch
 def test_the_command_and_the_trainer_sample_alike(tmp_path, policy):
     run(tmp_path)
     (path,) = tmp_path.rglob("*.parquet")
-    during_training = evaluate(policy, "reduce", step=0, **SETTINGS)
+    during_training = Evaluation("reduce", step=0, **SETTINGS).sample(policy)
     stored = pd.read_parquet(path)
     assert stored["text"].tolist() == during_training.text
     assert stored["logp"].tolist() == pytest.approx(during_training.logp.tolist(), abs=1e-4)
 
 
 def test_top_p_samples_from_the_nucleus(policy):
-    everything, nucleus = (evaluate(policy, "reduce", 4, 8, 1.0, 0, 0, top_p=top_p) for top_p in (1.0, 0.5))
+    everything, nucleus = (Evaluation("reduce", 4, 8, 1.0, 0, 0, top_p).sample(policy) for top_p in (1.0, 0.5))
     assert nucleus.logp.mean() > everything.logp.mean()
     assert len(set(nucleus.text)) < len(set(everything.text))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("math/aime24?path=nowhere.jsonl", "nowhere.jsonl"),
+        (f"code/livecodebench?path={DATA / 'livecodebench.jsonl'}", "are not run: no namespaces"),
+        (f"instructions/ifeval?path={DATA / 'ifeval.jsonl'}", "sentence model|no token for any part"),
+    ],
+)
+def test_a_set_that_cannot_be_had_judged_or_read_is_told_before_any_set_is_sampled(name, says, tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.tasks.code.why_unavailable", lambda: "no namespaces")
+    monkeypatch.setattr(Evaluation, "part", lambda *_: pytest.fail("something was sampled"))
+    with pytest.raises((ValueError, SandboxUnavailable), match=says):
+        run(tmp_path, sets=f"reduce,{name}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_asked_by_its_chat_template(tmp_path, monkeypatch):
+    chatty = load_policy()
+    chatty.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    chatty.save(tmp_path / "model")
+    asked, encode = [], Policy.encode
+    monkeypatch.setattr(Policy, "encode", lambda self, text: asked.append(text) or encode(self, text))
+    chat = {"chat_template": True, "system_prompt": "1+", "max_new_tokens": 3}
+    settings = SETTINGS | {"prompts": 2}
+    model, out = str(tmp_path / "model"), tmp_path / "out"
+    study.evaluate_subject(model, out, "reduce,countdown", **settings, **chat, log=lambda line: None)
+    bare = [prompt.text for name in ("reduce", "countdown") for prompt in get_task(name).evaluation_prompts(2)]
+    assert set(asked) == {f"1+{text}" for text in bare}
+    paths = list(out.rglob("*.parquet"))
+    assert len(paths) == 2 and all(pd.read_parquet(path)["length"].max() <= 3 for path in paths)
+    assert json.loads((paths[0].parent / "settings.json").read_text())["system_prompt"] == "1+"
+
+
+def test_a_run_brings_its_own_templates(tmp_path):
+    folder = write_run(tmp_path / "run")
+    with pytest.raises(ValueError, match="brings its own templates; leave out chat_template"):
+        study.evaluate_subject(str(folder), tmp_path / "out", "reduce", **SETTINGS, chat_template=True)
 
 
 def test_settings_that_differ_are_different_evaluations(tmp_path):

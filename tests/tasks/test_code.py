@@ -12,6 +12,7 @@ from workbench.config import ConfigError
 from workbench.tasks import code, code_cases, get_task
 from workbench.tasks.code import extract_code
 from workbench.tasks.code_cases import pickled_string, same_output, same_result, unpacked_tests
+from workbench.tasks.hub import load_records
 from workbench.tasks.sandbox import SandboxUnavailable, why_unavailable
 
 DATA = Path(__file__).parent.parent / "data"
@@ -257,6 +258,32 @@ def test_wrong_names_options_files_and_uses_are_explained(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"question_content": "a", "question_id": "b", "public_test_cases": "?"}\n')
     with pytest.raises(ConfigError, match=r"record 1 of .* has no text in private_test_cases"):
         get_task(f"code/livecodebench?path={tmp_path / 'x.jsonl'}").evaluation_prompts(1)
+
+
+def test_the_published_files_are_read_together(tmp_path):
+    lines = FILE.read_text().splitlines()
+    (tmp_path / "test.jsonl").write_text("\n".join(lines[:12]))
+    (tmp_path / "test2.jsonl").write_text("\n".join(lines[12:]))
+    prompts = get_task(f"code/livecodebench?path={tmp_path}/test*.jsonl").evaluation_prompts(1000)
+    assert [prompt.answer for prompt in prompts] == list(PROMPTS)
+    with pytest.raises(ConfigError, match="no data file is named"):
+        get_task(f"code/livecodebench?path={tmp_path}/x*.jsonl").evaluation_prompts(1)
+
+
+def test_from_the_hub_the_files_are_read_without_the_loading_script(monkeypatch):
+    import datasets
+
+    asked, records = [], [json.loads(line) for line in FILE.read_text().splitlines()]
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *a, **k: asked.append((a, k)) or datasets.Dataset.from_list(records)
+    )
+    code._prompts.cache_clear()
+    load_records.cache_clear()
+    assert len(get_task("code/livecodebench").evaluation_prompts(1000)) == 22
+    load_records.cache_clear()
+    code._prompts.cache_clear()
+    files = "hf://datasets/livecodebench/code_generation_lite/test*.jsonl"
+    assert asked == [(("json",), {"data_files": files, "split": "train"})]
 
 
 def test_without_the_hub_it_says_what_to_do(monkeypatch):

@@ -1,5 +1,6 @@
 """Hostile answers over the verifiers: every one gets a verdict within its bound, none is right, none is evaluated."""
 
+import json
 from pathlib import Path
 from time import perf_counter
 
@@ -8,8 +9,24 @@ import pytest
 from tests.tasks.hostile import CANARY, EVALUATED, EXPENSIVE, hostile_answers
 from workbench.tasks import Prompt, answers, get_task
 from workbench.tasks.answers import WALL_EXTRA, WALL_FACTOR
+from workbench.tasks.instructions import NEED_SENTENCES, Request
+from workbench.tasks.sandbox import why_unavailable
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def every_instruction():
+    """All kinds of instructions in one request, with one that no generated answer follows."""
+    asked = {"keywords:existence": {"keywords": ["quetzal", "xylophone"]}}
+    for record in map(json.loads, (DATA / "ifeval.jsonl").read_text().splitlines()):
+        for name, given in zip(record["instruction_id_list"], record["kwargs"], strict=True):
+            if name not in NEED_SENTENCES:
+                asked.setdefault(name, given)
+    return Request(tuple(asked), tuple(asked.values()))
+
 
 PROMPTS = {
+    "instructions/ifeval": Prompt("?", "instructions/ifeval", "", every_instruction()),
     "reduce": Prompt("9*9-8*7-6=", "reduce", "19"),
     "countdown": Prompt("16,3,20>7:", "countdown", "7"),
     "math/aime24": Prompt("?", "math/aime24", "73519"),
@@ -90,12 +107,10 @@ def test_the_canary_appears_where_an_answer_is_evaluated(monkeypatch, tmp_path):
     assert Path(CANARY).exists()
 
 
-def test_generated_answers_are_wrong_for_code():
-    from workbench.tasks.sandbox import SandboxUnavailable
-
-    data = Path(__file__).parent.parent / "data" / "livecodebench.jsonl"
-    name = f"code/livecodebench?path={data}"
-    try:
-        judged(name, get_task(name).evaluation_prompts(1)[0], hostile_answers(100, seed=4))
-    except SandboxUnavailable as reason:
-        pytest.skip(str(reason))
+@pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox: {why_unavailable()}")
+@pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.slow)])
+def test_generated_answers_are_wrong_for_code(count):
+    """An eighth of them stand in a block of Python and are run."""
+    name = f"code/livecodebench?path={DATA / 'livecodebench.jsonl'}"
+    verdicts = judged(name, get_task(name).evaluation_prompts(1)[0], hostile_answers(count, seed=4))
+    assert sum(verdict.measures["ended"] != "no code" for verdict in verdicts) > count / 20

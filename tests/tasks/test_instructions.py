@@ -11,7 +11,7 @@ from workbench.config import ConfigError
 from workbench.tasks import get_task, instructions
 from workbench.tasks.answers import Outcome, Pool
 from workbench.tasks.base import Verdict
-from workbench.tasks.instructions import NEED_SENTENCES, accuracies
+from workbench.tasks.instructions import NEED_SENTENCES
 
 DATA = Path(__file__).parent.parent / "data"
 FILE = DATA / "ifeval.jsonl"
@@ -86,21 +86,6 @@ def test_the_verdict_does_not_depend_on_chance(prompts):
     prompt = next(prompt for prompt in prompts.values() if "language:response_language" in prompt.data.instructions)
     short = "Na ja, gut so."  # too short to be certain of
     assert len({TASK.verify(prompt, short).correct for _ in range(5)}) == 1
-
-
-def test_the_four_accuracies_count_prompts_and_instructions():
-    def verdict(followed, followed_loose, count):
-        measures = {"instructions": count, "followed": followed, "followed_loose": followed_loose}
-        return Verdict(0.0, False, "", {**measures, "loose": followed_loose == count, "judged": True})
-
-    assert accuracies([verdict(1, 2, 2), verdict(1, 1, 1), verdict(0, 1, 3), verdict(0, 0, 2)]) == {
-        "prompt_strict": 1 / 4,
-        "prompt_loose": 2 / 4,
-        "instruction_strict": 2 / 8,
-        "instruction_loose": 4 / 8,
-    }
-    with pytest.raises(ValueError, match="no verdicts"):
-        accuracies([])
 
 
 HOSTILE = {

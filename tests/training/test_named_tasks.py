@@ -1,11 +1,9 @@
 """A named data set in the training loop: its prompts reach the policy in their template, its verifier judges."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import workbench as wb
-from workbench.tasks import get_task
-from workbench.training.evaluation import evaluate
+from workbench.training.evaluation import Evaluation
 from workbench.training.trainer import Trainer
 
 DATA = Path(__file__).parent.parent / "data"
@@ -29,9 +27,9 @@ def test_a_rollout_step_and_an_evaluation_on_mathematics():
     assert set(sequences.reward.tolist()) <= {0.0, 1.0} and not sequences.boxed.any() and sequences.judged.all()
 
 
-def test_an_evaluation_set_smaller_than_asked_gives_all_it_has(monkeypatch):
-    short = replace(get_task(f"math/amc23?path={DATA / 'amc23.jsonl'}"), max_response_tokens=6)
-    monkeypatch.setattr("workbench.training.evaluation.get_task", lambda name: short)
+def test_an_evaluation_set_smaller_than_asked_gives_all_it_has():
+    name = f"math/amc23?path={DATA / 'amc23.jsonl'}"
     policy = Trainer(wb.preset("smoke", {"evaluation.sets": []})).policy
-    samples = evaluate(policy, short.name, prompts=99, samples=2, temperature=1.0, seed=0, step=0)
-    assert len(samples) == 48 and set(samples.set) == {short.name}
+    evaluation = Evaluation(name, prompts=99, samples=2, temperature=1.0, seed=0, step=0, max_new_tokens=6)
+    samples = evaluation.sample(policy)
+    assert len(samples) == 48 and set(samples.set) == {name} and samples.length.max() <= 6

@@ -7,7 +7,8 @@ import torch
 
 import workbench as wb
 from tests.tiny import own_logps, tiny_policy
-from workbench.training.prompts import PromptWalk, answer_entropy, prompt_entropy, prompt_perplexity
+from workbench.policy.model import load_policy
+from workbench.training.prompts import PromptWalk, prompt_entropy, prompt_perplexity, reading_cautions
 from workbench.training.trainer import Trainer
 
 
@@ -65,10 +66,14 @@ def test_prompt_perplexity_is_over_the_tokens_after_the_first():
     assert got.tolist() == pytest.approx([expected[0], 1.0, expected[1]], rel=1e-4)
 
 
-def test_semantic_entropy_of_answers():
-    expected = [0.0, math.log(2), -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))]
-    answers = [["7"] * 4, ["7", "8", "7", "8"], ["7", "", "7", "7"]]
-    assert answer_entropy(answers).tolist() == pytest.approx(expected)
+def test_text_that_the_tokenizer_drops_is_said():
+    policy = load_policy()
+    assert policy.unread_share(["1+2*3=", "4-1="]) == 0
+    assert policy.unread_share(["1+2 = abcd"]) == 0.5
+    assert reading_cautions(policy, "reduce", ["1+2="]) == []
+    assert "no token for 50% of the characters of 'other'" in reading_cautions(policy, "other", ["1+2=abcd"])[0]
+    with pytest.raises(ValueError, match="no token for any part"):
+        reading_cautions(policy, "other", ["1+2=", "abc"])
 
 
 def test_an_epoch_of_a_run_ends_when_all_prompts_were_taken():

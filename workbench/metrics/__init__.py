@@ -11,6 +11,7 @@ from workbench.metrics.calibration import (
     reliability,
     reliability_table,
 )
+from workbench.metrics.course import course_table
 from workbench.metrics.diversity import (
     distinct_answers,
     distinct_correct,
@@ -19,6 +20,7 @@ from workbench.metrics.diversity import (
     semantic_entropy,
 )
 from workbench.metrics.evaluation import evaluation_table
+from workbench.metrics.instructions import instruction_table
 from workbench.metrics.law import LawFit, fit_law
 from workbench.metrics.majority import maj_at_ks, majority
 from workbench.metrics.performance import (
@@ -53,6 +55,7 @@ __all__ = [
     "calibration_table",
     "change_metrics",
     "classify",
+    "course_table",
     "distinct_answers",
     "distinct_correct",
     "diversity_by_prompt",
@@ -61,6 +64,7 @@ __all__ = [
     "evaluation_table",
     "expected_calibration_error",
     "fit_law",
+    "instruction_table",
     "logp_gap",
     "maj_at_ks",
     "majority",

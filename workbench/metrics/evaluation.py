@@ -6,6 +6,7 @@ import pandas as pd
 
 from workbench.metrics.calibration import calibration_table
 from workbench.metrics.diversity import diversity_table
+from workbench.metrics.instructions import instruction_table
 from workbench.metrics.performance import KEYS, performance_table
 from workbench.metrics.prompt_entropy import prompt_entropy_table
 from workbench.metrics.registry import Metric
@@ -17,11 +18,13 @@ def evaluation_table(evals: pd.DataFrame) -> pd.DataFrame:
     """Performance, diversity, calibration and prompt entropy of every step and set: columns step, set, measure, k
     (samples, for avg, pass and maj; else missing), value, low, high (95 %, bootstrap over prompts).
 
-    evals: one row per sample, as `Run.evals` gives them. Definitions: `performance_by_prompt`, `diversity_by_prompt`,
-    `calibration_table`, `prompt_entropy_table` (`prompt_entropy` in nats and `prompt_entropy_ratio` to the first
-    evaluated step). Measures whose columns are not stored are left out.
+    evals: one row per sample, as `Run.evals` gives them. Definitions: `performance_by_prompt`, `instruction_table`,
+    `diversity_by_prompt`, `calibration_table`, `prompt_entropy_table` (`prompt_entropy` in nats and
+    `prompt_entropy_ratio` to step 0, where that was evaluated). Measures whose columns are not stored are left out.
     """
-    parts = [performance_table(evals)]
+    if evals.empty:
+        return pd.DataFrame(columns=_COLUMNS)
+    parts = [performance_table(evals), instruction_table(evals)]
     if "text" in evals:
         parts.append(diversity_table(evals))
     if {"logp", "length"} <= set(evals):
@@ -30,8 +33,8 @@ def evaluation_table(evals: pd.DataFrame) -> pd.DataFrame:
         entropy = prompt_entropy_table(evals)
         parts.append(entropy[[*KEYS, "value", "low", "high"]].assign(measure="prompt_entropy"))
         ratio = entropy[[*KEYS, "ratio", "ratio_low", "ratio_high"]].set_axis([*KEYS, "value", "low", "high"], axis=1)
-        parts.append(ratio.assign(measure="prompt_entropy_ratio"))
-    table = pd.concat([part.reindex(columns=_COLUMNS) for part in parts], ignore_index=True)
+        parts.append(ratio.dropna(subset="value").assign(measure="prompt_entropy_ratio"))
+    table = pd.concat([part.reindex(columns=_COLUMNS) for part in parts if len(part)], ignore_index=True)
     table["k"] = table["k"].astype("Int64")
     return table.sort_values(KEYS, kind="stable", ignore_index=True)
 
@@ -51,7 +54,23 @@ EVALUATION_METRICS = [
     ),
     Metric(
         "maj", "fraction", "maj@k: expected accuracy of the most frequent of k answers, ties at random", _PROMPTS,
-        "where few answers are possible, or many samples give none: those do not vote",
+        "where few answers are possible, or many samples give none: those do not vote; left out beyond 1000 samples",
+    ),
+    Metric(
+        "prompt_strict", "fraction", "share of responses that follow all their instructions, read as they are (IFEval)",
+        _RESPONSES, "prompts with many instructions count like those with one",
+    ),
+    Metric(
+        "prompt_loose", "fraction", "the same where the best of eight variants of the response counts", _RESPONSES,
+        "a variant drops the first or the last line, or asterisks: some instructions are met by that alone",
+    ),
+    Metric(
+        "instruction_strict", "fraction", "Σ instructions followed / Σ instructions, responses as they are (IFEval)",
+        "all instructions of a set", "instructions differ in difficulty: the set's mixture decides the level",
+    ),
+    Metric(
+        "instruction_loose", "fraction", "the same where the best of eight variants of the response counts",
+        "all instructions of a set", "the best variant may differ between the instructions of one response",
     ),
     Metric(
         "ngram_diversity", "1", "Π_{n=1..5} distinct n-grams / n-grams, responses of a prompt pooled", _PROMPTS,
@@ -114,8 +133,8 @@ EVALUATION_METRICS = [
         "where prompts share a template, whose tokens count like any others",
     ),
     Metric(
-        "prompt_entropy_ratio", "1", "prompt_entropy over that of the first evaluated step, same prompts", _PROMPTS,
-        "when the first evaluation was not before training",
+        "prompt_entropy_ratio", "1", "prompt_entropy over that of step 0, same prompts; left out without step 0",
+        _PROMPTS, "for few prompts or short ones: the policy before training may happen to be sure of them",
     ),
 ]  # fmt: skip
 """Every `measure` of `evaluation_table`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from workbench.metrics.majority import maj_at_ks
+from workbench.metrics.majority import MAX_SAMPLES, maj_at_ks
 from workbench.metrics.statistics import bootstrap_interval, bootstrap_over_seeds
 
 KEYS = ["step", "set"]
@@ -72,7 +72,8 @@ def performance_by_prompt(evals: pd.DataFrame, ks: list[int] | None = None) -> p
 
     avg@k is the expected accuracy of k samples, which is that of all n whatever k (unbiased), so it is given once, with
     k = n. pass@k: see `pass_at_k`. maj@k: expected accuracy of the majority answer of k samples, see `maj_at_ks`; left
-    out where a set has no answers. ks defaults to the powers of two up to the number of samples, and that number.
+    out where a set has no answers or a prompt more than `MAX_SAMPLES` samples. ks defaults to the powers of two up to
+    the number of samples, and that number.
     """
     parts = []
     for (step, name), samples in evals.groupby(KEYS, sort=True):
@@ -80,7 +81,7 @@ def performance_by_prompt(evals: pd.DataFrame, ks: list[int] | None = None) -> p
         n, c = counts["size"].to_numpy(), counts["sum"].to_numpy(dtype=int)
         wanted = ks or sorted({*powers_of_two(int(n.min())), int(n.min())})
         columns = {("avg", int(n.max())): c / n} | {("pass", k): pass_at_k_of_counts(n, c, k) for k in wanted}
-        if has_answers(samples):
+        if has_answers(samples) and n.max() <= MAX_SAMPLES:
             votes = [
                 maj_at_ks(prompt["answer"].tolist(), prompt["correct"].to_numpy(dtype=float), wanted)
                 for _, prompt in samples.groupby("prompt", sort=True)

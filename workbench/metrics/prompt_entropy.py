@@ -14,11 +14,10 @@ from workbench.metrics.statistics import bootstrap_clusters, bootstrap_interval,
 
 
 def prompt_entropy_by_prompt(evals: pd.DataFrame) -> pd.DataFrame:
-    """One row per step, set and prompt: columns step, set, prompt, prompt_entropy (nats), and ratio to the first
-    evaluated step of the same set and prompt (NaN where the prompt was not evaluated then, or its entropy was 0)."""
+    """One row per step, set and prompt: columns step, set, prompt, prompt_entropy (nats), and ratio to step 0, before
+    training, for the same set and prompt (NaN where that was not evaluated, or its entropy was 0)."""
     entropy = evals.groupby([*KEYS, "prompt"], sort=True)["prompt_entropy"].first().reset_index()
-    first = entropy.groupby("set")["step"].transform("min")
-    start = entropy[entropy["step"] == first].rename(columns={"prompt_entropy": "start"})[["set", "prompt", "start"]]
+    start = entropy[entropy["step"] == 0].rename(columns={"prompt_entropy": "start"})[["set", "prompt", "start"]]
     joined = entropy.merge(start, on=["set", "prompt"], how="left")
     ratio = joined["prompt_entropy"] / joined["start"].where(joined["start"] > 0)
     return entropy.assign(ratio=ratio.to_numpy())
@@ -28,9 +27,9 @@ def prompt_entropy_table(evals: pd.DataFrame) -> pd.DataFrame:
     """Prompt entropy per step and set: columns step, set, value, low, high (nats, mean over prompts), ratio, ratio_low,
     ratio_high (95 % intervals, bootstrap over prompts).
 
-    ratio = Σ over prompts of the entropy / Σ over the same prompts at the first evaluated step: the published ratio to
-    the value before training (arXiv 2511.05993, Fig. 8 (S); of the means, not the mean of ratios (I)). Sets are the
-    in-domain and the out-of-domain prompts. Prompts without a value at both steps leave the ratio.
+    ratio = Σ over prompts of the entropy / Σ over the same prompts at step 0: the published ratio to the value before
+    training (arXiv 2511.05993, Fig. 8 (S); of the means, not the mean of ratios (I)). Sets are the in-domain and the
+    out-of-domain prompts. Prompts without a value at both steps leave the ratio; without step 0 it is NaN.
     """
     rows = []
     for (step, name), prompts in prompt_entropy_by_prompt(evals).groupby(KEYS, sort=True):

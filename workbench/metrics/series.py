@@ -18,7 +18,12 @@ def ema(values, phi: float = EMA_PHI) -> np.ndarray:
     smooth = np.empty_like(values)
     state = np.nan
     for index, value in enumerate(values):
-        if not np.isnan(value):
-            state = value if np.isnan(state) else (1 - phi) * value + phi * state
-        smooth[index] = state
+        smooth[index] = state = ema_next(state, value, phi)
     return smooth
+
+
+def ema_next(state: float, value: float, phi: float = EMA_PHI) -> float:
+    """E_k from E_{k−1} (NaN before the first) and H_k."""
+    if np.isnan(value):
+        return state
+    return value if np.isnan(state) else (1 - phi) * value + phi * state

@@ -32,6 +32,8 @@ _UPDATES = "optimiser updates of the step"
 _ROUNDS = "a batch that cannot be filled stops at the method's bound"
 
 TRAINER_METRICS = [
+    Metric("entropy/ema", "nats", "E_k = 0.4·H_k + 0.6·E_{k−1}, E_1 = H_1, H = entropy/mean (arXiv 2511.05993)",
+           "the steps so far", "right after a fast change: it lags by a step or two"),
     Metric("loss/total", "1", "loss of the objective, mean over the updates, each before its update", _UPDATES,
            "as progress: advantages are centred, so it stays near 0 while the policy learns"),
     Metric("grad/norm", "1", "L2 norm of the gradient before clipping to max_grad_norm, mean over the updates",
@@ -46,7 +48,7 @@ TRAINER_METRICS = [
     Metric("critic/grad_norm", "1", "L2 norm of the critic's gradient before clipping, mean over the updates",
            f"{_UPDATES}, where there is a critic", "under AdamW the step's size hardly depends on it"),
 ]  # fmt: skip
-"""What the trainer itself reports of a step; the critic's where there is one."""
+"""What the training loop itself reports of a step; the critic's where there is one."""
 
 _MACHINE = "other work on the machine counts; it is not reproducible and stays out of metrics.jsonl"
 

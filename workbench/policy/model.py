@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -75,6 +77,16 @@ class Policy:
         if not ids:
             raise ValueError(f"the policy's tokenizer has no token for any part of the prompt {text!r}")
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
+
+    def unread_share(self, texts: Iterable[str]) -> float:
+        """Share of the visible characters of `texts` that their tokens do not give back. Raises as `encode` does."""
+        lost = total = 0
+        for text in texts:
+            given = Counter("".join(text.split()))
+            back = self.tokenizer.decode(self.encode(text), clean_up_tokenization_spaces=False)
+            lost += (given - Counter("".join(back.split()))).total()
+            total += given.total()
+        return lost / max(total, 1)
 
     def save(self, folder: Path) -> None:
         """Write a normal Hugging Face folder (safetensors and tokenizer)."""

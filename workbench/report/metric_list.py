@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.methods.reported import REPORTED
+from workbench.metrics.course import COURSE_METRICS
 from workbench.metrics.evaluation import EVALUATION_METRICS
 from workbench.metrics.registry import Metric
 from workbench.metrics.step import ALL_METRICS, TIMINGS
@@ -24,6 +25,7 @@ def metric_sections() -> dict[str, list[Metric]]:
         "Per rollout step (`metrics.jsonl`)": ALL_METRICS,
         "Per method in use (`metrics.jsonl`)": REPORTED,
         "Wall time (`timings.jsonl`)": TIMINGS,
+        "Per run (`measure` of `wb.course_table`)": COURSE_METRICS,
         "Per evaluation (`measure` of `wb.evaluation_table`, from `evals/`)": EVALUATION_METRICS,
     }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workbench.config import TaskConfig
+from workbench.config import TaskConfig, make_section
 from workbench.metrics.evaluation import evaluation_table
 from workbench.policy.model import Policy, load_policy
 from workbench.store import open_run
@@ -28,6 +29,28 @@ _BETWEEN_SETS = re.compile(r",(?![^\[]*\])")
 """A comma, but not one inside the brackets of a set's option."""
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A policy to evaluate: what it is called, the model to load, how prompts are put to it, the step it is of."""
+
+    label: str
+    model: str
+    task: TaskConfig
+    is_run: bool = False
+    step: int = 0
+    precision: str = "float32"
+    max_new_tokens: int = 0
+
+    def asking(self, name: str) -> TaskConfig:
+        """How the prompts of set `name` are put to it: a model has no family of its own, its settings are for all."""
+        return self.task if self.is_run else self.task.model_copy(update={"name": name})
+
+    def described(self, settings: dict[str, object]) -> dict[str, object]:
+        """All that the samples depend on, the sets aside."""
+        asked = self.task.model_dump(include={"chat_template", "system_prompt", "prompt_template"})
+        return {"model": self.model, "precision": self.precision, **settings, **asked}
+
+
 def evaluate_subject(
     subject: str,
     out: Path,
@@ -37,38 +60,46 @@ def evaluate_subject(
     temperature: float,
     seed: int,
     top_p: float = 1.0,
+    max_new_tokens: int = 0,
+    chat_template: bool = False,
+    system_prompt: str = "",
     log: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Sample `subject` (a run's folder or id, or a model) and return what it measures per set (see `evaluation_table`).
 
     Every set is one Parquet file under `out`/<subject>-<hash of the settings>/, beside `settings.json`; sets that are
-    there already are not sampled again, and of a set that was interrupted only the parts that are missing. Raises
-    `ValueError` for an unknown set, settings out of range or a run without a checkpoint, before anything is sampled.
+    there already are not sampled again, and of a set that was interrupted only the parts that are missing. A run brings
+    its templates, `chat_template` and `system_prompt` are for a model. Raises `ValueError`, before anything is sampled,
+    for settings out of range, a run without a checkpoint, and a set that is unknown, cannot be had, or cannot be judged
+    here.
     """
     names = [get_task(name.strip()).name for name in _BETWEEN_SETS.split(sets) if name.strip()]
     _refuse(names, prompts, samples, temperature, top_p)
-    label, model, step, task = _resolve(subject)
-    settings = {
-        "model": model,
-        "prompts": prompts,
-        "samples": samples,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
+    chosen = _resolve(subject, {"chat_template": chat_template, "system_prompt": system_prompt})
+    length = max_new_tokens or chosen.max_new_tokens
+    settings = {"prompts": prompts, "samples": samples, "temperature": temperature, "seed": seed, "top_p": top_p}
+    settings |= {"step": chosen.step, "max_new_tokens": length}
+    described = chosen.described(settings)
+    folder = Path(out) / f"{chosen.label}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
+    evaluations = {
+        folder / f"{file_name(name)}.parquet": Evaluation(name, **settings, task=chosen.asking(name)) for name in names
     }
-    digest = hashlib.sha256(json.dumps([settings, step]).encode()).hexdigest()[:8]
-    folder = Path(out) / f"{label}-{digest}"
-    write_json(folder / "settings.json", settings | {"step": step})
 
     @cache
     def policy() -> Policy:
-        return load_policy(model, resolve_device("auto"))
+        return load_policy(chosen.model, resolve_device("auto"), chosen.precision)
 
-    files = [folder / f"{file_name(name)}.parquet" for name in names]
-    for name, path in zip(names, files, strict=True):
-        evaluation = Evaluation(name, prompts, samples, temperature, seed, step, top_p, task=task)
-        _sample_set(evaluation, path, policy, log)
-    return evaluation_table(pd.concat([pd.read_parquet(path) for path in files], ignore_index=True))
+    missing = [path for path in evaluations if not path.exists()]
+    for path in missing:
+        for caution in evaluations[path].check(policy()):
+            log(f"caution: {caution}")
+    write_json(folder / "settings.json", described)
+    for path, evaluation in evaluations.items():
+        if path in missing:
+            _sample_set(evaluation, path, policy(), log)
+        else:
+            log(f"{evaluation.name}: sampled already, {path}")
+    return evaluation_table(pd.concat(map(pd.read_parquet, evaluations), ignore_index=True))
 
 
 def _refuse(names: list[str], prompts: int, samples: int, temperature: float, top_p: float) -> None:
@@ -80,18 +111,15 @@ def _refuse(names: list[str], prompts: int, samples: int, temperature: float, to
         raise ValueError(f"sampling needs temperature > 0 and 0 < top-p ≤ 1, got {temperature:g} and {top_p:g}")
 
 
-def _sample_set(evaluation: Evaluation, path: Path, policy: Callable[[], Policy], log: Callable[[str], None]) -> None:
+def _sample_set(evaluation: Evaluation, path: Path, policy: Policy, log: Callable[[str], None]) -> None:
     """Write the samples of one set to `path`. The parts lie beside it until all are there; a stopped evaluation goes on
     with the first part that is missing."""
-    if path.exists():
-        log(f"{evaluation.name}: sampled already, {path}")
-        return
     parts = path.with_suffix(".parts")
     starts = evaluation.starts()
     files = [parts / f"{first:06d}.parquet" for first in starts]
     for number, (first, file) in enumerate(zip(starts, files, strict=True), 1):
         if not file.exists():
-            write_table(file, evaluation.part(policy(), first))
+            write_table(file, evaluation.part(policy, first))
             log(f"{evaluation.name}: part {number} of {len(files)}")
     table = pa.concat_tables(pq.read_table(file) for file in files)
     write_atomic(path, lambda partial: pq.write_table(table, partial, compression="zstd"))
@@ -102,13 +130,18 @@ def _sample_set(evaluation: Evaluation, path: Path, policy: Callable[[], Policy]
     )
 
 
-def _resolve(subject: str) -> tuple[str, str, int, TaskConfig]:
-    """(label, model to load, step, how prompts are put to it) of a run or a model."""
+def _resolve(subject: str, template: dict[str, object]) -> Subject:
+    """The run of that folder or id, or the model; `template` says how prompts are put to a model."""
     try:
         run = open_run(subject)
     except FileNotFoundError:
-        return Path(subject).name, subject, 0, TaskConfig()
+        return Subject(Path(subject).name, subject, make_section(TaskConfig, template))
+    given = [name for name, value in template.items() if value]
+    if given:
+        raise ValueError(f"run {run.id} brings its own templates; leave out {' and '.join(given)}")
     if not run.checkpoints:
         raise ValueError(f"run {run.id} has no checkpoint yet; train it further first")
     step, folder = list(run.checkpoints.items())[-1]
-    return run.id, str(folder), step, run.config.task
+    config = run.config
+    of_run = {"precision": config.policy.precision, "max_new_tokens": config.evaluation.max_new_tokens}
+    return Subject(run.id, str(folder), config.task, is_run=True, step=step, **of_run)

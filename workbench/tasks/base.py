@@ -73,6 +73,10 @@ class Task(ABC):
     def evaluation_prompts(self, count: int) -> list[Prompt]:
         """The first `count` prompts of one fixed list, none of which is a training prompt; fewer if it has no more."""
 
+    def require(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (most tasks need nothing)
+        """Raise if this machine cannot judge responses to `prompts`, with the reason and the remedy; asked before
+        anything is sampled."""
+
     @abstractmethod
     def verify(self, prompt: Prompt, response_text: str) -> Verdict:
         """Judge any string, however hostile, in bounded time and memory; never raises, never evaluates it."""

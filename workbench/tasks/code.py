@@ -21,9 +21,9 @@ from workbench.tasks.hub import Source, load_records
 from workbench.tasks.naming import SetName
 from workbench.tasks.sandbox import Limits, Sandbox, SandboxUnavailable, python, site_packages, why_unavailable
 
-SETS = {"livecodebench": Source("livecodebench/code_generation_lite", "test", "release_latest")}
-"""Hub ids (K). The published set comes with a loading script, which `datasets` no longer runs: bring its `test*.jsonl`
-files and name them with `?path=`."""
+SETS = {"livecodebench": Source("livecodebench/code_generation_lite", files="test*.jsonl")}
+"""Hub id (K). The published set comes with a loading script, which `datasets` no longer runs, so its files are read as
+they are: all of them, which is what the script calls `release_latest`."""
 FIELDS = ("question_content", "question_id", "public_test_cases", "private_test_cases")
 LANGUAGES = ("python", "python3", "py")
 MAX_CODE = 200_000  # characters of a program
@@ -96,15 +96,20 @@ class Code(Task):
         """The first `count` problems of the window."""
         return list(_prompts(self.name, self.source, self.path, self.start, self.end))[:count]
 
+    def require(self, prompts: Sequence[Prompt]) -> None:
+        """Raise `SandboxUnavailable`, with the reason, where no program can be run."""
+        if reason := why_unavailable():
+            raise SandboxUnavailable(f"the programs of '{self.name}' are not run: {reason}")
+
     def verify(self, prompt: Prompt, response_text: str) -> Verdict:
-        """Run the program on the tests. Raises `SandboxUnavailable`, with the reason, where none can be run."""
+        """Run the program on the tests. Raises `SandboxUnavailable` as `require` does."""
         return self.verify_all([prompt], [response_text])[0]
 
     def verify_all(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Verdict]:
         programs = [extract_code(response) for response in responses]
         asked = {(prompt.data, program) for prompt, program in zip(prompts, programs, strict=True) if program}
-        if asked and (reason := why_unavailable()):
-            raise SandboxUnavailable(f"the programs of '{self.name}' are not run: {reason}")
+        if asked:
+            self.require(prompts)
         with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as threads:
             verdicts = dict(zip(asked, threads.map(lambda pair: judge(*pair), asked), strict=True))
         nothing = Verdict(0.0, False, "", {"passed": 0, "ended": "no code"})

@@ -5,7 +5,7 @@ The checkers are those of the IFEval authors, as the package if-verifiable ships
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -39,7 +39,7 @@ class Instructions(Task):
     without the last, and all combinations (S). `answer` is '': texts have no final answer to agree on. Measures:
     `instructions` (how many the prompt has), `followed` and `followed_loose` (how many of them are followed), `loose`
     (all of them are, loosely), and `judged` (false where checking exceeded its bound; such a response follows nothing).
-    `accuracies` turns them into the four published numbers.
+    `workbench.metrics.instruction_table` makes the four published accuracies of them.
     """
 
     name: str
@@ -56,12 +56,16 @@ class Instructions(Task):
         """The first `count` prompts."""
         return list(_prompts(self.name, self.source, self.path))[:count]
 
+    def require(self, prompts: Sequence[Prompt]) -> None:
+        """Raise `ConfigError` where a checker's data are not installed."""
+        require_sentence_model({name for prompt in prompts for name in prompt.data.instructions})
+
     def verify(self, prompt: Prompt, response_text: str) -> Verdict:
-        """Judge a response. Raises `ConfigError` where a checker's data are not installed."""
+        """Judge a response. Raises `ConfigError` as `require` does."""
         return self.verify_all([prompt], [response_text])[0]
 
     def verify_all(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Verdict]:
-        require_sentence_model({name for prompt in prompts for name in prompt.data.instructions})
+        self.require(prompts)
         jobs: dict[tuple[int, str], Job] = {}
         for prompt, response in zip(prompts, responses, strict=True):
             if response.strip() and len(response) <= MAX_CHARACTERS:
@@ -86,22 +90,6 @@ def _verdict(count: int, found: dict[str, list[bool]], judged: bool) -> Verdict:
     correct = followed == count
     measures = {"instructions": count, "followed": followed, "followed_loose": followed_loose}
     return Verdict(float(correct), correct, "", {**measures, "loose": followed_loose == count, "judged": judged})
-
-
-def accuracies(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    """The four published accuracies of a set of responses: `prompt_strict`, `prompt_loose` (share of responses that
-    follow all their instructions) and `instruction_strict`, `instruction_loose` (share of all instructions followed).
-    Raises `ValueError` without verdicts."""
-    measures = [verdict.measures for verdict in verdicts]
-    if not measures:
-        raise ValueError("no verdicts")
-    instructions = sum(measure["instructions"] for measure in measures)
-    return {
-        "prompt_strict": sum(measure["followed"] == measure["instructions"] for measure in measures) / len(measures),
-        "prompt_loose": sum(measure["loose"] for measure in measures) / len(measures),
-        "instruction_strict": sum(measure["followed"] for measure in measures) / instructions,
-        "instruction_loose": sum(measure["followed_loose"] for measure in measures) / instructions,
-    }
 
 
 def require_sentence_model(instructions: set[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from workbench.metrics.performance import pass_at_k
 from workbench.policy.model import Policy
 from workbench.tasks import Task
-from workbench.training.evaluation import evaluate
+from workbench.training.evaluation import Evaluation
 
 
 def measure(policy: Policy, task: Task, prompts: int, samples: int, seed: int = 0) -> dict[str, float]:
@@ -17,7 +17,7 @@ def measure(policy: Policy, task: Task, prompts: int, samples: int, seed: int = 
 
     Over the task's first `prompts` evaluation prompts at temperature 1; entropy is over the full vocabulary.
     """
-    table = evaluate(policy, task.name, prompts, samples, temperature=1.0, seed=seed, step=0)
+    table = Evaluation(task.name, prompts, samples, temperature=1.0, seed=seed, step=0).sample(policy)
     correct = table.correct.reshape(prompts, samples).numpy()
     length = table.length.double()
     return {

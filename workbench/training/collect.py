@@ -13,18 +13,23 @@ from torch import Tensor
 from workbench.config import RunConfig
 from workbench.methods import Composition
 from workbench.methods.terms import Progress
+from workbench.metrics.diversity import semantic_entropy
 from workbench.policy.model import Policy
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts, Table, concatenate, token_index
 from workbench.tasks import Prompt, Task, get_task
 from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
-from workbench.training.prompts import PromptWalk, answer_entropy, prompt_perplexity
+from workbench.training.prompts import PromptWalk, prompt_perplexity, reading_cautions
 from workbench.training.subsets import kept_prompts
 
 SEMANTIC_SAMPLES = 8
 """Samples of the initial policy per training prompt for its semantic entropy (arXiv 2512.04359 does not say; the
 training group's size there)."""
+
+
+CHECKED = 256
+"""Training prompts on which it is tried whether the policy can read them."""
 
 
 @dataclass
@@ -49,6 +54,11 @@ class Collector:
         self.table = Table(id=torch.arange(len(self.prompts)), text=[prompt.text for prompt in self.prompts])
         if "semantic_entropy" in methods.needs:
             self.table = self.table.with_columns(semantic_entropy=self._semantic_entropy(initial))
+
+    def cautions(self) -> list[str]:
+        """What the training prompts lose on their way to the policy, one sentence each."""
+        name, few = self.config.task.name, self.prompts[:CHECKED]
+        return reading_cautions(self.policy, name, ask(few, self.config.task, self.policy.tokenizer))
 
     def begin(self, step: int) -> Progress:
         """Tell the methods where the run stands and put the prompts they ask for in play."""
@@ -147,6 +157,7 @@ class Collector:
         prompts = task.train_prompts(self.config.task.train_size, self.config.seed)
         if not prompts:
             raise ValueError(f"task '{task.name}' has no training prompts")
+        task.require(prompts)
         if self.config.task.subset.kind == "all":
             return prompts
         rows = kept_prompts(
@@ -158,7 +169,8 @@ class Collector:
         """[M] nats, over answers of the initial policy; sampled once, before training."""
         sampled = self._sampled_once(initial, self.prompts, SEMANTIC_SAMPLES, "semantic entropy")
         given = [answer for sequences in sampled for answer in sequences.answer]
-        return answer_entropy([given[i : i + SEMANTIC_SAMPLES] for i in range(0, len(given), SEMANTIC_SAMPLES)])
+        starts = range(0, len(given), SEMANTIC_SAMPLES)
+        return torch.tensor([semantic_entropy(given[first : first + SEMANTIC_SAMPLES]) for first in starts])
 
     def _pass_rates(self, initial: Policy, prompts: list[Prompt]) -> np.ndarray:
         """[P] share of `task.subset.samples` responses of the initial policy that are correct."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,16 +15,27 @@ from workbench.tables import Rollouts, Table, concatenate
 from workbench.tasks import Prompt, get_task
 from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
-from workbench.training.prompts import prompt_entropy
+from workbench.training.prompts import prompt_entropy, reading_cautions
 
 PROMPT_BUDGET = 16384
 """Prompt tokens per forward when their entropy is taken."""
 
 
+@lru_cache(maxsize=32)
+def questions(name: str, count: int) -> tuple[Prompt, ...]:
+    """The first `count` prompts of an evaluation set, responses to which can be judged on this machine. Raises as
+    `Task.evaluation_prompts` and `Task.require` do."""
+    task = get_task(name)
+    prompts = tuple(task.evaluation_prompts(count))
+    task.require(prompts)
+    return prompts
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """`samples` responses to each of the first `prompts` prompts of set `name` (all of them, if there are fewer), from
-    the whole vocabulary or from the nucleus `top_p`; `batch` sequences are sampled at a time.
+    the whole vocabulary or from the nucleus `top_p`, at most `max_new_tokens` long (0: the set's own bound); `batch`
+    sequences are sampled at a time.
 
     A sample depends on the policy and on (seed, step, set, prompt, sample) alone, so the parts can be made at
     different times and by different processes.
@@ -37,25 +48,38 @@ class Evaluation:
     seed: int
     step: int
     top_p: float = 1.0
+    max_new_tokens: int = 0
     batch: int = 512
     task: TaskConfig = field(default_factory=TaskConfig)
     """How prompts are put to the policy: its templates and system prompt."""
 
-    @cached_property
-    def questions(self) -> list[Prompt]:
-        return get_task(self.name).evaluation_prompts(self.prompts)
+    def check(self, policy: Policy) -> list[str]:
+        """Raise where the set cannot be had, judged or read by `policy`, so that it is known before anything is
+        sampled; returns cautions, one sentence each."""
+        texts = ask(questions(self.name, self.prompts), self.task, policy.tokenizer)
+        return reading_cautions(policy, self.name, texts)
+
+    def sample(self, policy: Policy) -> Table:
+        """All parts: one row per sample.
+
+        Columns: step, set, prompt, sample, prompt_text, text, correct, reward, length, logp (sum over the response,
+        nats, of the distribution sampled from, temperature and nucleus included), entropy (mean over its tokens, nats,
+        whole vocabulary at the sampling temperature), finished, answer, the task's measures, prompt_entropy (see that
+        function), temperature and top_p.
+        """
+        return concatenate([self.part(policy, first) for first in self.starts()])
 
     def starts(self) -> range:
         """Number of the first prompt of each part."""
-        return range(0, len(self.questions), self._prompts_per_part)
+        return range(0, len(questions(self.name, self.prompts)), self._prompts_per_part)
 
     def part(self, policy: Policy, first: int) -> Table:
-        """Sample the part that begins with prompt number `first`; one row per sample, columns as in `evaluate`."""
-        asked = self.questions[first : first + self._prompts_per_part]
+        """Sample the part that begins with prompt number `first`; columns as in `sample`."""
+        asked = questions(self.name, self.prompts)[first : first + self._prompts_per_part]
         ids = [policy.encode(text) for text in ask(asked, self.task, policy.tokenizer)]
         stream = Stream(self.seed, self.step, f"evaluate/{self.name}", first)
         heat = torch.full((len(asked),), self.temperature)
-        length = get_task(self.name).max_response_tokens
+        length = self.max_new_tokens or get_task(self.name).max_response_tokens
         rollouts = NativeEngine(policy).generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
         entropy = prompt_entropy(policy, ids, PROMPT_BUDGET)
         samples = _samples(verify(rollouts, asked, policy.tokenizer), first, entropy)
@@ -66,30 +90,6 @@ class Evaluation:
     @property
     def _prompts_per_part(self) -> int:
         return max(1, self.batch // self.samples)
-
-
-def evaluate(
-    policy: Policy,
-    name: str,
-    prompts: int,
-    samples: int,
-    temperature: float,
-    seed: int,
-    step: int,
-    batch: int = 512,
-    *,
-    top_p: float = 1.0,
-    task: TaskConfig | None = None,
-) -> Table:
-    """All parts of an `Evaluation`, one row per sample.
-
-    Columns: step, set, prompt, sample, prompt_text, text, correct, reward, length, logp (sum over the response, nats,
-    of the distribution sampled from, temperature and nucleus included), entropy (mean over its tokens, nats, whole
-    vocabulary at the sampling temperature), finished, answer, the task's measures, prompt_entropy (see that function),
-    temperature and top_p.
-    """
-    evaluation = Evaluation(name, prompts, samples, temperature, seed, step, top_p, batch, task or TaskConfig())
-    return concatenate([evaluation.part(policy, first) for first in evaluation.starts()])
 
 
 def _samples(rollouts: Rollouts, first_prompt: int, entropy_of_prompt: Tensor) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -54,6 +55,22 @@ class PromptWalk:
         self.taken, self.pool_key = state["taken"], state["pool_key"]
 
 
+UNREAD = 0.01
+"""Share of lost characters from which it is worth a sentence; tokenizers that normalise text lose a few."""
+
+
+def reading_cautions(policy: Policy, name: str, texts: Sequence[str]) -> list[str]:
+    """One sentence if the policy's tokenizer drops part of the prompts `texts` of set `name`. Raises `ValueError` if it
+    has no token for any part of one."""
+    share = policy.unread_share(texts)
+    if share <= UNREAD:
+        return []
+    return [
+        f"the policy's tokenizer has no token for {share:.0%} of the characters of '{name}', which it reads without "
+        "them; take a policy that knows the text"
+    ]
+
+
 def prompt_perplexity(policy: Policy, prompts: list[Tensor], budget: int) -> Tensor:
     """exp(−mean log π) over each prompt's tokens after the first, which has no context [P]; 1 for a single token."""
     logp, _ = _prompt_means(policy, prompts, budget)
@@ -93,14 +110,3 @@ def _prompt_means(policy: Policy, prompts: list[Tensor], budget: int) -> tuple[T
     for row, values in enumerate((logps, entropies)):
         out[row, scored] = rollouts.mean_by_sequence(torch.cat(values))
     return out[0], out[1]
-
-
-def answer_entropy(answers: list[list[str]]) -> Tensor:
-    """Entropy (nats) of the empirical distribution over each prompt's answers [P]: discrete semantic entropy, answers
-    being meanings (arXiv 2512.04359; every sample weighs the same (I)). No answer counts as an answer of its own."""
-    entropies = []
-    for given in answers:
-        _, counts = np.unique(given, return_counts=True)
-        shares = counts / len(given)
-        entropies.append(float(-(shares * np.log(shares)).sum()) + 0.0)
-    return torch.tensor(entropies)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.config import RunConfig
+from workbench.metrics.series import ema, ema_next
 from workbench.store import Run, RunWriter, runs_root
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
-from workbench.training.evaluation import evaluate
+from workbench.training.evaluation import Evaluation
 from workbench.training.trainer import StepResult, Trainer
 
 
@@ -67,6 +68,7 @@ class _Loop:
     def __init__(self, config: RunConfig, writer: RunWriter, log: Callable[[str], None]):
         self.config, self.writer, self.log = config, writer, log
         self.step = 0
+        self.entropy = float("nan")  # smoothed
 
     def run(self) -> None:
         self.writer.begin()
@@ -75,7 +77,8 @@ class _Loop:
             self.trainer = Trainer(self.config)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
-            for caution in self.config.cautions():
+            self.entropy = self._smoothed_so_far()
+            for caution in self._cautions():
                 self.log(f"caution: {caution}")
             self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}")
             self._evaluate_if_due()
@@ -92,7 +95,8 @@ class _Loop:
         if step % storage.keep_rollouts_every == 0 or step in (1, self.config.training.steps):
             self.writer.rollouts(step, result.rollouts, self.trainer.pieces)
         self.writer.timings({"step": step, **result.timings, "time/step": time.perf_counter() - started})
-        self.writer.metrics(result.metrics)
+        self.entropy = ema_next(self.entropy, result.metrics["entropy/mean"])
+        self.writer.metrics(result.metrics | {"entropy/ema": self.entropy})
         self.step = step
         self._evaluate_if_due()
         if step % storage.checkpoint_every == 0 or step == self.config.training.steps:
@@ -100,8 +104,33 @@ class _Loop:
         self.writer.status("running", step)
         self.log(_line(result, step, self.config.training.steps, time.perf_counter() - started))
 
+    def _smoothed_so_far(self) -> float:
+        done = Run(self.writer.layout.root).metrics
+        return float(ema(done["entropy/mean"])[-1]) if len(done) else float("nan")
+
     def _checkpoint(self) -> None:
         save_checkpoint(self.writer.layout, self.trainer, self.step, self.config.storage.keep_checkpoints)
+
+    def _cautions(self) -> list[str]:
+        """Of the config, the training prompts and the evaluation sets. Raises for a set that cannot be evaluated."""
+        policy, sets = self.trainer.policy, self.config.evaluation.sets
+        of_sets = [caution for name in sets for caution in self._evaluation(name).check(policy)]
+        return [*self.config.cautions(), *self.trainer.collector.cautions(), *of_sets]
+
+    def _evaluation(self, name: str) -> Evaluation:
+        """The probe set `name` after the current step."""
+        settings = self.config.evaluation
+        return Evaluation(
+            name,
+            settings.prompts,
+            settings.samples,
+            settings.temperature,
+            self.config.seed,
+            self.step,
+            top_p=settings.top_p,
+            max_new_tokens=settings.max_new_tokens,
+            task=self.config.task,
+        )
 
     def _evaluate_if_due(self) -> None:
         evaluation, last = self.config.evaluation, self.config.training.steps
@@ -110,16 +139,7 @@ class _Loop:
             if self.writer.layout.evaluation(self.step, name).exists():
                 continue
             started = time.perf_counter()
-            samples = evaluate(
-                self.trainer.policy,
-                name,
-                evaluation.prompts,
-                evaluation.samples,
-                evaluation.temperature,
-                self.config.seed,
-                self.step,
-                task=self.config.task,
-            )
+            samples = self._evaluation(name).sample(self.trainer.policy)
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
             self.log(
