@@ -3,9 +3,10 @@ seconds it takes to summarise a stored step of a million tokens.
 
     python -m tests.benchmarks.metrics_cost [ROUNDS]
 
-Both trainers take the same steps on the same prompts, at a rate at which the policy stays put. The lean one samples
-without E[S], scores nothing again and computes no metric but entropy/mean. Printed is the median over rounds of (time
-with everything) / (time with the mean alone, in the same round); beside other work look at processor time.
+All trainers take the same steps on the same prompts, at a rate at which the policy stays put. The lean one samples
+without E[S], scores nothing again and computes no metric but entropy/mean; the others compute everything and score no
+prompt, a quarter (the default of storage.measure_change_share) or all of them again. Printed is the median over rounds
+of (time with everything) / (time with the mean alone, in the same round).
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from workbench.training import trainer as training
 from workbench.training.trainer import Trainer
 
 SETTING = {"optimiser.learning_rate": 1e-9, "evaluation.sets": []}
+SHARES = (0.0, 0.25, 1.0)
 SEQUENCES, LENGTH = 1000, 1000
 PIECES = np.array(["7", "+", " the", " wait", " because", "\\frac", " of", "=", ".", " x"], dtype=object)
 
@@ -56,20 +58,21 @@ def seconds(trainer: Trainer, step: int) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def step_ratio(rounds: int) -> None:
-    everything = Trainer(wb.preset("cpu", SETTING))
+def step_ratios(rounds: int) -> None:
     lean = Trainer(wb.preset("cpu", SETTING | {"storage.measure_change_share": 0}))
-    pairs = []
+    full = {share: Trainer(wb.preset("cpu", SETTING | {"storage.measure_change_share": share})) for share in SHARES}
+    taken = []
     for step in range(1, rounds + 2):
         with mean_entropy_alone():
             one = seconds(lean, step)
-        pairs.append((seconds(everything, step), one))
-    share = everything.config.storage.measure_change_share
-    print(f"step with every metric, {share:.0%} of the prompts scored again / step with the mean entropy alone:")
-    for clock, name in enumerate(("wall", "processor")):
-        ratios = [full[clock] / one[clock] for full, one in pairs[1:]]
-        print(f"  {name} time: {statistics.median(ratios):.3f}; rounds: {', '.join(f'{each:.3f}' for each in ratios)}")
-    print(f"  {statistics.median(full[0] for full, _ in pairs[1:]):.2f} s with every metric")
+        taken.append((one, {share: seconds(trainer, step) for share, trainer in full.items()}))
+    of_lean = statistics.median(one[0] for one, _ in taken[1:])
+    print(f"step with the mean entropy alone: {of_lean:.2f} s; with every metric, by share of prompts scored again:")
+    for share in SHARES:
+        for clock, name in enumerate(("wall", "processor")):
+            ratios = sorted(every[share][clock] / one[clock] for one, every in taken[1:])
+            low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+            print(f"  {share:4.0%} {name:9} × {statistics.median(ratios):.3f}, middle half {low:.3f} to {high:.3f}")
 
 
 def million_tokens(folder: Path) -> tuple[Path, Path]:
@@ -114,4 +117,4 @@ def summary_seconds(repeats: int = 3) -> None:
 
 if __name__ == "__main__":
     summary_seconds()
-    step_ratio(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    step_ratios(int(sys.argv[1]) if len(sys.argv) > 1 else 15)

@@ -5,8 +5,10 @@ import torch
 
 import workbench as wb
 from tests.tiny import own_logps
+from workbench.training.batching import distinct_responses
 from workbench.training.change import chosen_prompts
 from workbench.training.trainer import Trainer
+from workbench.training.update import score, score_in_parts
 
 ROUNDING = {"atol": 3e-5, "rtol": 1e-5}
 
@@ -85,3 +87,20 @@ def test_ids_past_the_tokenizers_own_have_an_empty_text():
     wider = torch.nn.Linear(layer.in_features, len(t.pieces) + 3, bias=False)
     t.policy.model.set_output_embeddings(wider)
     assert Trainer(t.config, t.policy).pieces == [*t.pieces, "", "", ""]
+
+
+def test_responses_given_twice_are_scored_once_and_all_get_their_values():
+    t = trainer()
+    r = t.step(1).rollouts
+    again = torch.cat([torch.arange(len(r.sequences)), torch.tensor([3, 0, 3])])
+    doubled = r.select_sequences(again)
+    first, place = distinct_responses(doubled)
+    assert len(first) <= len(r.sequences) and place[-3:].tolist() == [place[3], place[0], place[3]]
+    seen = [(p, x) for p, x in zip(r.sequences.prompt.tolist(), r.sequences.text, strict=True)]
+    assert len(first) == len(set(seen))
+    plain = score(t.policy, doubled, with_sums=True)
+    once = score_in_parts(t.policy, doubled, 4096, with_sums=True)
+    for name in ("logp", "entropy", "sum_p2", "sum_p2_logp"):
+        torch.testing.assert_close(getattr(once, name), getattr(plain, name).detach(), **ROUNDING)
+    hotter = doubled.with_sequences(score_temperature=torch.arange(len(again)) + 1.0)
+    assert len(distinct_responses(hotter)[0]) == len(again)

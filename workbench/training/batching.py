@@ -31,3 +31,17 @@ def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
     bounds = torch.searchsorted(cumulative, torch.arange(1, parts, device=lengths.device) * total // parts, right=True)
     rows = torch.arange(len(lengths), device=lengths.device)
     return [part for part in rows.tensor_split(bounds.cpu()) if len(part)]
+
+
+def distinct_responses(rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+    """Rows [D] of the different responses, each the first of its kind, and which of them each sequence is [S].
+
+    Alike means the same tokens to the same prompt at the same `score_temperature`: a policy says the same of them.
+    """
+    sequences, tokens = rollouts.sequences, rollouts.tokens.token.cpu().numpy()
+    ends = sequences.length.cumsum(0).tolist()
+    asked = zip(sequences.prompt.tolist(), sequences.score_temperature.tolist(), strict=True)
+    spans = zip(asked, [0, *ends[:-1]], ends, strict=True)
+    seen: dict[tuple, int] = {}
+    first = [seen.setdefault((key, tokens[start:end].tobytes()), row) for row, (key, start, end) in enumerate(spans)]
+    return torch.tensor(first, device=sequences.length.device).unique(return_inverse=True)

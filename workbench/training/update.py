@@ -11,7 +11,7 @@ from workbench.policy.head import TokenStatistics
 from workbench.policy.model import Policy
 from workbench.policy.packing import pack
 from workbench.tables import Rollouts
-from workbench.training.batching import micro_batches
+from workbench.training.batching import distinct_responses, micro_batches
 from workbench.training.critic import Critic
 from workbench.training.objective import prepare, token_loss
 
@@ -70,8 +70,15 @@ def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStati
 
 @torch.no_grad()
 def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
-    """The same of any number of sequences, `budget` tokens at a time, without a graph."""
-    rows = micro_batches(rollouts.sequences.length, budget)
-    parts = [score(policy, rollouts.select_sequences(part), with_sums) for part in rows]
+    """The same of any number of sequences, `budget` tokens at a time, without a graph. Responses that a prompt got
+    several times, many once a policy has collapsed, are scored once."""
+    first, place = distinct_responses(rollouts)
+    once = rollouts.select_sequences(first)
+    parts = [
+        score(policy, once.select_sequences(rows), with_sums) for rows in micro_batches(once.sequences.length, budget)
+    ]
+    lengths = once.sequences.length
+    starts = lengths.cumsum(0) - lengths
+    token = rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
     names = ["logp", "entropy", *(["sum_p2", "sum_p2_logp"] if with_sums else [])]
-    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts])[token] for name in names})
