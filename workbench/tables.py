@@ -204,5 +204,29 @@ class Rollouts:
         return group, torch.bincount(group).to(values.dtype)
 
 
+class NonFiniteError(FloatingPointError):
+    """A loss, gradient or log-prob that is not finite. `rollouts` is the batch it happened in, as far as it was made;
+    None where it was raised by something that does not know."""
+
+    def __init__(self, message: str, rollouts: Rollouts | None = None):
+        super().__init__(message)
+        self.rollouts = rollouts
+
+
+def require_finite(rollouts: Rollouts, column: str, values: Tensor, remedy: str) -> None:
+    """Raise `NonFiniteError` naming the first response token at which `values` [N] is not finite, with the batch."""
+    bad = ~torch.isfinite(values)
+    if not bool(bad.any()):
+        return
+    at = int(bad.nonzero()[0])
+    row = int(rollouts.tokens.sequence[at])
+    prompt, sample = int(rollouts.sequences.prompt[row]), int(rollouts.sequences.sample[row])
+    raise NonFiniteError(
+        f"non-finite {column} of {int(bad.sum())} of {len(bad)} tokens, the first at prompt {prompt}, sample {sample}, "
+        f"position {int(rollouts.tokens.position[at])}; {remedy}",
+        rollouts.with_tokens(**{column: values.detach()}),
+    )
+
+
 def _segment_sum(values: Tensor, segment: Tensor, count: int) -> Tensor:
     return torch.zeros(count, dtype=values.dtype, device=values.device).index_add_(0, segment, values)

@@ -11,7 +11,7 @@ from workbench.policy.head import distribution
 from workbench.policy.model import Policy
 from workbench.policy.packing import PackedBatch
 from workbench.rollout.streams import Stream, UniformBlocks
-from workbench.tables import Rollouts, Table, token_index
+from workbench.tables import NonFiniteError, Rollouts, Table, token_index
 
 COMPACT_BELOW = 0.8
 """Finished sequences leave the batch when fewer than this share goes on: copying the cache costs a decode step."""
@@ -39,8 +39,8 @@ class NativeEngine:
         prompts: P tensors of token ids; temperature: [P] > 0. Returns S = P·samples sequences, prompt by prompt, with
         `prompt, sample, group, length, temperature, finished`, and tokens (fp32, nats) with `rollout_logp` of the
         distribution sampled from, nucleus included, `entropy` of the whole vocabulary, and, if `discriminator`,
-        `expected_discriminator` (arXiv 2602.03392). Raises `FloatingPointError`, naming prompt and sample, on a
-        non-finite log-prob.
+        `expected_discriminator` (arXiv 2602.03392). Raises `NonFiniteError`, naming prompt and sample and with what was
+        sampled so far, on a non-finite log-prob.
         """
         with torch.inference_mode():
             state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
@@ -224,9 +224,11 @@ class _Generation:
         bad = ~torch.isfinite(logp)
         if bool(bad.any()):
             row = int(self.rows[bad][0])
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"non-finite log-prob while sampling prompt {row // self.samples}, sample {row % self.samples}, "
-                f"position {self.position}: the policy's logits are broken (lower the learning rate or check the model)"
+                f"position {self.position}: the policy's logits are broken (lower the learning rate or check the "
+                "model)",
+                self.rollouts(),
             )
 
     def rollouts(self) -> Rollouts:

@@ -4,6 +4,7 @@ config.yaml        the resolved config            provenance.json  versions, har
 status.json        running / finished / …         metrics.jsonl    one line per step; byte-identical on a re-run
 timings.jsonl      seconds per step and part      rollouts/        000040.sequences.parquet, 000040.tokens.parquet
 evals/             000000.reduce.parquet          checkpoints/     000040/: safetensors, optimiser, state.json
+non_finite/        000041.sequences.parquet, …: the batch in which a step that failed met a number that is not finite
 """
 
 from __future__ import annotations
@@ -74,8 +75,15 @@ class Layout:
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
+    @property
+    def non_finite(self) -> Path:
+        return self.root / "non_finite"
+
     def rollout(self, step: int, table: str) -> Path:
-        return self.rollouts / f"{step:06d}.{table}.parquet"
+        return self.tables(self.rollouts, step, table)
+
+    def tables(self, folder: Path, step: int, table: str) -> Path:
+        return folder / f"{step:06d}.{table}.parquet"
 
     def evaluation(self, step: int, name: str) -> Path:
         return self.evals / f"{step:06d}.{file_name(name)}.parquet"

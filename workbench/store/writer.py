@@ -92,6 +92,16 @@ class RunWriter:
 
     def rollouts(self, step: int, rollouts: Rollouts, pieces: list[str]) -> None:
         """Both tables of a step; `pieces[i]` is the text of token id i."""
+        self._tables(self.layout.rollouts, step, rollouts, pieces)
+
+    def non_finite(self, step: int, rollouts: Rollouts, pieces: list[str]) -> None:
+        """The batch in which `step` failed on a number that is not finite; training on does not remove it."""
+        if "prompt_text" not in rollouts.sequences:
+            texts = ["".join(pieces[i] for i in prompt.tolist()) for prompt in rollouts.prompts]
+            rollouts = rollouts.with_sequences(prompt_text=[texts[i] for i in rollouts.sequences.prompt.tolist()])
+        self._tables(self.layout.non_finite, step, rollouts, pieces)
+
+    def _tables(self, folder: Path, step: int, rollouts: Rollouts, pieces: list[str]) -> None:
         tokens = rollouts.tokens
         text = [pieces[i] for i in tokens.token.tolist()]
         ordered = Table(
@@ -99,8 +109,8 @@ class RunWriter:
         )
         ordered = ordered.with_columns(**{name: tokens[name] for name in tokens if name not in ordered})
         # Tokens first: a reader takes a step as present when its sequences are.
-        write_table(self.layout.rollout(step, "tokens"), ordered)
-        write_table(self.layout.rollout(step, "sequences"), rollouts.sequences)
+        for name, table in (("tokens", ordered), ("sequences", rollouts.sequences)):
+            write_table(self.layout.tables(folder, step, name), table)
 
     def evaluation(self, step: int, name: str, samples: Table) -> None:
         write_table(self.layout.evaluation(step, name), samples)

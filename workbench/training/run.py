@@ -12,6 +12,7 @@ from pathlib import Path
 from workbench.config import RunConfig
 from workbench.metrics.series import ema, ema_next
 from workbench.store import Run, RunWriter, runs_root
+from workbench.tables import NonFiniteError
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
 from workbench.training.evaluation import Evaluation
 from workbench.training.trainer import StepResult, Trainer
@@ -26,8 +27,9 @@ def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[
 
     A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
     SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
-    `RunLocked` if another process trains it, `OSError` if the disk is full, `FloatingPointError` if anything becomes
-    non-finite; the folder stays readable and continues once the cause is gone.
+    `RunLocked` if another process trains it, `OSError` if the disk is full, `NonFiniteError` if anything becomes
+    non-finite, with the offending batch in `non_finite/`; the folder stays readable and continues once the cause is
+    gone.
     """
     with RunWriter(config, runs_root(root)) as writer:
         folder = writer.layout.root
@@ -47,6 +49,10 @@ def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[
             reason = f"disk full in step {loop.step + 1}; free some space and train the same config to continue"
             _fail(loop, reason)
             raise OSError(errno.ENOSPC, reason) from error
+        except NonFiniteError as error:
+            loop.keep_offending(error)
+            _fail(loop, str(error))
+            raise
         except Exception as error:
             _fail(loop, f"{type(error).__name__}: {error}")
             raise
@@ -107,6 +113,16 @@ class _Loop:
     def _smoothed_so_far(self) -> float:
         done = Run(self.writer.layout.root).metrics
         return float(ema(done["entropy/mean"])[-1]) if len(done) else float("nan")
+
+    def keep_offending(self, error: NonFiniteError) -> None:
+        """Write the batch that `error` names, as far as it names one and the disk takes it."""
+        if error.rollouts is None:
+            return
+        try:
+            self.writer.non_finite(self.step + 1, error.rollouts, self.trainer.pieces)
+            self.log(f"the offending batch is in {self.writer.layout.non_finite}")
+        except OSError as failure:
+            self.log(f"the offending batch could not be written: {failure}")
 
     def _checkpoint(self) -> None:
         save_checkpoint(self.writer.layout, self.trainer, self.step, self.config.storage.keep_checkpoints)

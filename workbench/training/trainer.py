@@ -16,7 +16,7 @@ from workbench.methods.terms import Progress
 from workbench.metrics.step import change_metrics, step_metrics, update_metrics
 from workbench.metrics.token_classes import classify
 from workbench.policy.model import Policy, load_policy
-from workbench.tables import Rollouts
+from workbench.tables import NonFiniteError, Rollouts, require_finite
 from workbench.training.advantages import assign_advantages
 from workbench.training.batching import mini_batches
 from workbench.training.change import ChangeMeasure
@@ -60,7 +60,7 @@ class Trainer:
         self._class_of_id = torch.from_numpy(classify(self.pieces)).to(self.policy.device)
 
     def step(self, step: int) -> StepResult:
-        """Rollout step `step` (1, 2, …). Raises `FloatingPointError` when anything becomes non-finite."""
+        """Rollout step `step` (1, 2, …). Raises `NonFiniteError`, with the batch, when anything becomes non-finite."""
         clock = _Clock()
         progress = self.collector.begin(step)
         with clock.time("sampling"):
@@ -102,6 +102,9 @@ class Trainer:
         if "ref_logp" in self.methods.needs:
             tokens = tokens.with_columns(ref_logp=score_in_parts(self.reference, rollouts, budget).logp)
         rollouts = Rollouts(rollouts.prompts, rollouts.sequences, tokens)
+        for column in ("old_logp", "ref_logp"):
+            if column in tokens:
+                require_finite(rollouts, column, tokens[column], "the model's logits are broken; check its precision")
         if self.critic is None:
             return rollouts
         return rollouts.with_tokens(**self.critic.columns(self.policy, rollouts, budget))
@@ -129,13 +132,10 @@ class Trainer:
                 self.collector.max_new_tokens,
                 self.critic,
             )
-            if not np.isfinite(loss):
-                raise FloatingPointError(
-                    f"non-finite loss at update {self.optimiser.updates}; lower optimiser.learning_rate"
-                )
-            applied.append({"loss/total": loss, **self.optimiser.step()})
-            if self.critic is not None:
-                applied[-1] |= self.critic.update(batch, training.micro_batch_tokens)
+            with _blaming(batch):
+                applied.append({"loss/total": loss, **self.optimiser.step()})
+                if self.critic is not None:
+                    applied[-1] |= self.critic.update(batch, training.micro_batch_tokens)
             is_row = torch.zeros_like(keep)
             is_row[rows] = True
             places = rollouts.broadcast_to_tokens(is_row)
@@ -150,6 +150,15 @@ class Trainer:
 def _sampling(collected: Collected) -> dict[str, float]:
     kept = len(collected.rollouts.prompts)
     return {"sampling/rounds": collected.rounds, "sampling/groups_per_kept": collected.groups_sampled / kept}
+
+
+@contextmanager
+def _blaming(batch: Rollouts) -> Iterator[None]:
+    """Attach the mini-batch to a complaint about numbers by something that knows only gradients."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise NonFiniteError(str(error), batch) from error
 
 
 class _Clock:

@@ -10,7 +10,7 @@ from workbench.methods import Composition
 from workbench.policy.head import TokenStatistics
 from workbench.policy.model import Policy
 from workbench.policy.packing import pack
-from workbench.tables import Rollouts
+from workbench.tables import Rollouts, require_finite
 from workbench.training.batching import distinct_responses, micro_batches
 from workbench.training.critic import Critic
 from workbench.training.objective import prepare, token_loss
@@ -31,6 +31,7 @@ def accumulate_gradient(
     Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
     the loss. A method that needs the current policy on the whole mini-batch makes all forward passes come before the
     first backward, so their graphs are held together: memory for the mini-batch, no second pass.
+    Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
     rows = micro_batches(batch.sequences.length, budget)
     forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
@@ -41,16 +42,20 @@ def accumulate_gradient(
             current_entropy=torch.cat([now.entropy.detach() for now, _ in forwards]),
         )
     batch = prepare(batch, methods, config, max_new_tokens)
-    logps, ratios, total = [], [], 0.0
+    logps, ratios, losses = [], [], []
     for part, (now, columns) in zip(rows, forwards, strict=True):
         tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
-        loss = (tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)).sum()
-        loss.backward()
+        loss = tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
+        loss.sum().backward()
         logps.append(now.logp.detach())
         ratios.append(ratio.detach())
-        total += loss.item()
-    return batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios)), total
+        losses.append(loss.detach())
+    batch = batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios))
+    loss = torch.cat(losses)
+    for column, values in (("logp", batch.tokens.logp), ("loss", loss)):
+        require_finite(batch, column, values, "lower optimiser.learning_rate or check what makes up the loss")
+    return batch, sum(part.sum().item() for part in losses)
 
 
 def _forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
