@@ -28,9 +28,9 @@ def accumulate_gradient(
     """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
 
     A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
-    Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
-    the loss. A method that needs the current policy on the whole mini-batch makes all forward passes come before the
-    first backward, so their graphs are held together: memory for the mini-batch, no second pass.
+    Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp`, `ratio` and
+    `current_entropy`; and the loss. A method that needs the current policy on the whole mini-batch makes all forward
+    passes come before the first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     """
     rows = micro_batches(batch.sequences.length, budget)
     forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
@@ -41,7 +41,7 @@ def accumulate_gradient(
             current_entropy=torch.cat([now.entropy.detach() for now, _ in forwards]),
         )
     batch = prepare(batch, methods, config, max_new_tokens)
-    logps, ratios, total = [], [], 0.0
+    logps, ratios, entropies, total = [], [], [], 0.0
     for part, (now, columns) in zip(rows, forwards, strict=True):
         tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
@@ -49,8 +49,10 @@ def accumulate_gradient(
         loss.backward()
         logps.append(now.logp.detach())
         ratios.append(ratio.detach())
+        entropies.append(now.entropy.detach())
         total += loss.item()
-    return batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios)), total
+    seen = {"logp": torch.cat(logps), "ratio": torch.cat(ratios), "current_entropy": torch.cat(entropies)}
+    return batch.with_tokens(**seen), total
 
 
 def _forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
