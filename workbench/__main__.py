@@ -130,6 +130,17 @@ def _execute(name: str, assignments: list[str], output: str) -> None:
 @main.command()
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
 @told_plainly
+def demo(root: Path | None) -> None:
+    """Make the demo set of runs for the explorer: three methods, three seeds (minutes on two CPU cores)."""
+    from workbench.study.demo import make_demo
+
+    made = make_demo(root, click.echo)
+    click.echo(f"runs: {made[0].path.parent}")
+
+
+@main.command()
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
+@told_plainly
 def runs(root: Path | None) -> None:
     """List the stored runs."""
     table = wb.runs(root)

@@ -41,6 +41,7 @@ TOKEN_COLUMNS = {
     "rollout_logp": "float32, nats: log-prob under the distribution the sampler drew from",
     "old_logp": "float32, nats: log-prob under the policy before this step's updates, at the sampling temperature",
     "logp": "float32, nats: log-prob when the token was last trained on, before that update",
+    "current_entropy": "float32, nats: entropy at that moment, of the policy about to be updated",
     "update": "int: which of the step's updates trained on the token, from 0; −1: none",
     "ratio": "float32: importance ratio at that moment, as the surrogate used it",
     "clip_low": "float32: ε_low that held for the token",

@@ -25,7 +25,7 @@ from workbench.training.critic import Critic
 from workbench.training.optimiser import Optimiser
 from workbench.training.update import accumulate_gradient, score_in_parts
 
-UPDATE_COLUMNS = ("logp", "ratio", "clip_low", "clip_high", "weight")
+UPDATE_COLUMNS = ("logp", "current_entropy", "ratio", "clip_low", "clip_high", "weight")
 """What an update leaves in the stored token table; NaN for tokens that were in no update."""
 
 ON_REFERENCE = {"ref_logp", "semantic_entropy", "soft_values"}

@@ -28,9 +28,9 @@ def accumulate_gradient(
     """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
 
     A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
-    Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
-    the loss. A method that needs the current policy on the whole mini-batch makes all forward passes come before the
-    first backward, so their graphs are held together: memory for the mini-batch, no second pass.
+    Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp`, `ratio` and
+    `current_entropy`; and the loss. A method that needs the current policy on the whole mini-batch makes all forward
+    passes come before the first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
     rows = micro_batches(batch.sequences.length, budget)
@@ -42,7 +42,7 @@ def accumulate_gradient(
             current_entropy=torch.cat([now.entropy.detach() for now, _ in forwards]),
         )
     batch = prepare(batch, methods, config, max_new_tokens)
-    logps, ratios, losses = [], [], []
+    logps, ratios, entropies, losses = [], [], [], []
     for part, (now, columns) in zip(rows, forwards, strict=True):
         tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
@@ -50,9 +50,10 @@ def accumulate_gradient(
         loss.sum().backward()
         logps.append(now.logp.detach())
         ratios.append(ratio.detach())
+        entropies.append(now.entropy.detach())
         losses.append(loss.detach())
-    batch = batch.with_tokens(logp=torch.cat(logps), ratio=torch.cat(ratios))
-    loss = torch.cat(losses)
+    seen = {"logp": torch.cat(logps), "ratio": torch.cat(ratios), "current_entropy": torch.cat(entropies)}
+    batch, loss = batch.with_tokens(**seen), torch.cat(losses)
     for column, values in (("logp", batch.tokens.logp), ("loss", loss)):
         require_finite(batch, column, values, "lower optimiser.learning_rate or check what makes up the loss")
     return batch, sum(part.sum().item() for part in losses)
