@@ -1,7 +1,7 @@
 """A paper's finding as code: claims, their evaluation over seeds, and the table that shows both.
 
-The unit of replication is the seed: an effect is one number per seed, paired where it compares arms, and its interval is
-the 95 % t interval of the mean. A claim is *reproduced* when the whole interval lies in the region it claims,
+The unit of replication is the seed: an effect is one number per seed, paired where it compares arms, and its interval
+is the 95 % t interval of the mean. A claim is *reproduced* when the whole interval lies in the region it claims,
 *contradicted* when the whole interval lies outside, *inconclusive* otherwise and whenever there is one seed only, and
 *not run* when an arm has no finished run or did not record what is asked for.
 """

@@ -160,7 +160,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class ScoreMoves:
-    """A measure of the last evaluation minus that of the first, before training; claimed positive (`up`) or negative."""
+    """A measure of the last evaluation minus that before training; claimed positive (`up`) or negative."""
 
     arm: str
     measure: str
