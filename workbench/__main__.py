@@ -120,14 +120,15 @@ def quickstart(parameters: tuple[str, ...], output: str) -> None:
 
 def _execute(name: str, assignments: list[str], file: str | None, output: str, standalone: bool) -> None:
     from workbench.study.grid import find_notebook
-    from workbench.study.launch import stop_with_parent
+    from workbench.study.launch import stop_with_parent, terminated_like_interrupted
     from workbench.study.notebooks import read_parameters_file
 
     path = find_notebook(name)
     given = read_parameters_file(file) if file else {}
     parameters = given | wb.parse_parameters(path, assignments)
     stop_with_parent()
-    executed = wb.execute_notebook(path, parameters, output, standalone=standalone)
+    with terminated_like_interrupted():
+        executed = wb.execute_notebook(path, parameters, output, standalone=standalone)
     click.echo(f"report: {executed.report}")
 
 
@@ -173,6 +174,18 @@ def runs(root: Path | None) -> None:
         return
     columns = ["id", "state", "step", "steps", "entropy/mean", "reward/mean", "seed"]
     click.echo(table[columns].to_string(index=False, float_format="%.4f"))
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path), help="Folder they lie in.  [default: outputs]")
+@told_plainly
+def executions(output: Path | None) -> None:
+    """List the executions of notebooks and how each of them stands."""
+    table = wb.executions(output)
+    if table.empty:
+        click.echo("no notebook was executed yet; `python -m workbench quickstart` does")
+        return
+    click.echo(table.drop(columns=["started", "report"]).to_string(index=False, float_format="%.0f"))
 
 
 @main.command()

@@ -12,6 +12,7 @@ from workbench.study.executors import Resources, SlurmCell, _unpack
 from workbench.study.grid import make_grid, read_grid
 from workbench.study.running import execute, plan
 
+pytestmark = pytest.mark.cluster
 FIELDS = ["evaluation.sets=[]", "storage.checkpoint_every=1", "rollout.prompts=4", "training.updates_per_rollout=1"]
 
 
@@ -32,8 +33,10 @@ def cluster():
     pytest.importorskip("ray", reason="ray is not installed (requirements-extras.txt)")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for name in ("USAGE_STATS_ENABLED", "enable_metrics_collection", "enable_worker_prestart"):
+        os.environ[f"RAY_{name}"] = "0"
+    cluster = Cluster()
+    started(cluster, num_cpus=0, include_dashboard=False)
     yield cluster
     import ray
 
@@ -41,8 +44,19 @@ def cluster():
     cluster.shutdown()
 
 
+def started(cluster, **arguments):
+    """A node of the cluster; on a busy machine ray may take more than its own 30 seconds, so it is tried again."""
+    for left in (2, 1, 0):
+        try:
+            return cluster.add_node(object_store_memory=100 * 2**20, **arguments)
+        except Exception as error:  # ray raises a bare Exception
+            if "timed out during startup" not in str(error) or not left:
+                raise
+    return None
+
+
 def test_a_lost_node_loses_nothing(cluster, tmp_path):
-    first, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+    first, _ = started(cluster, num_cpus=1), started(cluster, num_cpus=1)
     grid, seen, lines = grid_of(tmp_path, "seed=0,1,2", "training.steps=25"), [], []
     process = first.all_processes["raylet"][0].process.pid
 
@@ -67,7 +81,7 @@ def test_a_lost_node_loses_nothing(cluster, tmp_path):
 
 
 def test_results_come_back_where_nodes_share_no_storage(cluster, tmp_path):
-    cluster.add_node(num_cpus=1)
+    started(cluster, num_cpus=1)
     grid = grid_of(tmp_path, "seed=5", "training.steps=2")
     assert execute(plan(grid), "ray", log=lambda line: None, address=cluster.address, bring_back=True)
     assert steps_logged(grid.cells[0]) == [1, 2] and (grid.place.of(grid.cells[0]) / "log.txt").exists()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from workbench.config import ConfigError, parse_overrides
 from workbench.study.cells import STATES
 from workbench.study.executors import Resources
 from workbench.study.grid import Grid, make_grid, read_grid
+from workbench.study.launch import terminated_like_interrupted
 from workbench.study.running import execute, plan
 
 
@@ -39,7 +38,7 @@ def run_grid_command(
     resources = Resources(options.pop("jobs"), options.pop("gpus"), options.pop("cpus"))
     executor, fail_fast = options.pop("executor"), options.pop("fail_fast")
     try:
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             done = execute(chosen, executor, resources, fail_fast, log, **_options_of(executor, **options))
     except KeyboardInterrupt:
         log(table_text(grid))
@@ -75,17 +74,3 @@ def _options_of(executor: str, address: str, bring_back: bool, slurm_options: tu
     if executor == "slurm":
         return {"options": parse_overrides(slurm_options), "detach": detach}
     return {}
-
-
-@contextmanager
-def _terminated_like_interrupted():
-    """SIGTERM as KeyboardInterrupt, so that `kill` leaves a grid as resumable as Ctrl-C does."""
-
-    def interrupt(_number, _frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -24,6 +24,7 @@ import pandas as pd
 import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
+from nbformat.reader import NotJSONError
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.presets import PRESETS
@@ -116,7 +117,8 @@ def execute_notebook(path, parameters: dict, output_root="outputs", standalone: 
     finally:
         ended = {"state": state, "reason": reason, "ended": time.time(), "report": str(report)}
         _write_manifest(folder, manifest | ended)
-        with contextlib.suppress(OSError) if state == "failed" else contextlib.nullcontext():
+        # On a full disk half a notebook may be all there is; how the execution ended is told above in any case.
+        with contextlib.suppress(*() if state == "done" else (OSError, NotJSONError)):
             if output.exists():
                 export_html(output, report, state=state, reason=reason, standalone=standalone)
                 index_page(root / "reports")
