@@ -14,7 +14,7 @@ PARITY_READY := $(PARITY)/.ready
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-browser test-slow parity lint lab bench directions clean
+.PHONY: help setup extras quickstart test test-browser test-notebooks test-cluster test-slow parity lint lab bench directions clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,17 +33,29 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
+extras: $(VENV)/.extras  ## also what clusters and importing other tools' runs need (requirements-extras.txt)
+
+$(VENV)/.extras: $(READY) requirements-extras.txt
+	$(BIN)/pip install -q -r requirements-extras.txt
+	@touch $@
+
 quickstart: setup  ## GRPO on the bundled policy, measured, as one interactive report (minutes on two cores)
 	$(BIN)/python -m workbench quickstart
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/python -m workbench lab
 
-test: setup lint  ## all tests; browser tests are skipped where there is no Chromium
+test: extras lint  ## all tests; browser tests are skipped where there is no Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 test-browser: setup  ## only the tests that drive headless Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser
+
+test-notebooks: setup  ## every notebook executed at the smallest scale
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m notebooks -n $(JOBS)
+
+test-cluster: extras  ## grids on a Ray cluster of two nodes, one killed mid-way, and through submitit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cluster
 
 test-slow: setup  ## runs killed at many more random moments (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)

@@ -27,6 +27,7 @@ _LAZY = {
     "ema": "workbench.metrics.series",
     "evaluation_table": "workbench.metrics.evaluation",
     "execute_notebook": "workbench.study.notebooks",
+    "executions": "workbench.study.notebooks",
     "export_html": "workbench.report",
     "list_runs": "workbench.store",
     "open_run": "workbench.store",

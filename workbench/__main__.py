@@ -16,8 +16,6 @@ from workbench.methods.describe import describe_method, method_table
 from workbench.store import RunLocked, runs_root
 from workbench.tasks.sandbox import SandboxUnavailable
 
-NOTEBOOKS = Path("notebooks")
-
 
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
@@ -52,9 +50,12 @@ def main() -> None:
 @click.option("--preset", default="cpu", show_default=True, help=f"Start from this preset: {', '.join(wb.PRESETS)}.")
 @click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Start from this YAML file instead.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
+@click.option("--wait", default=0.0, help="Wait so many seconds while another process trains this run.  [default: 0]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and the run's id; compute nothing.")
 @told_plainly
-def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root: Path | None, dry_run: bool) -> None:
+def train(
+    overrides: tuple[str, ...], preset: str, config_path: str | None, root: Path | None, wait: float, dry_run: bool
+) -> None:
     """Train a run, continue an interrupted one, or find it finished.
 
     Example: python -m workbench train seed=1 objective.clip_high=0.28 'methods=[grpo, pos_adv_reweight]'
@@ -70,7 +71,7 @@ def train(overrides: tuple[str, ...], preset: str, config_path: str | None, root
     from workbench.training.run import train_run
 
     stop_with_parent()
-    click.echo(f"run {train_run(config, root).name} is finished")
+    click.echo(f"run {train_run(config, root, wait=wait).name} is finished")
 
 
 @main.command()
@@ -101,11 +102,16 @@ def evaluate(subject: str, out: Path, **settings) -> None:
 @main.command()
 @click.argument("notebook")
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("-p", "--parameter", "options", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable.")
+@click.option("--parameters-file", type=click.Path(dir_okay=False), help="YAML or JSON file of parameters.")
 @click.option("--output", default="outputs", show_default=True, help="Folder for notebooks, reports and runs.")
+@click.option("--standalone", is_flag=True, help="One report file with plotly.js inside, instead of beside it.")
 @told_plainly
-def notebook(notebook: str, parameters: tuple[str, ...], output: str) -> None:
+def notebook(
+    notebook: str, parameters: tuple[str, ...], options: tuple[str, ...], parameters_file: str | None, **where
+) -> None:
     """Execute NOTEBOOK (a path, or a name such as 00_quickstart) with parameters and leave its report."""
-    _execute(notebook, list(parameters), output)
+    _execute(notebook, [*parameters, *options], parameters_file, **where)
 
 
 @main.command()
@@ -114,17 +120,52 @@ def notebook(notebook: str, parameters: tuple[str, ...], output: str) -> None:
 @told_plainly
 def quickstart(parameters: tuple[str, ...], output: str) -> None:
     """GRPO on the bundled policy: train, measure, and leave an interactive report (minutes on two CPU cores)."""
-    _execute("00_quickstart", list(parameters), output)
+    _execute("00_quickstart", list(parameters), None, output, standalone=True)
 
 
-def _execute(name: str, assignments: list[str], output: str) -> None:
-    path = next((p for p in (Path(name), NOTEBOOKS / name, NOTEBOOKS / f"{name}.ipynb") if p.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(
-            f"no notebook '{name}'; there are: {', '.join(p.stem for p in sorted(NOTEBOOKS.glob('*.ipynb')))}"
-        )
-    executed = wb.execute_notebook(path, wb.parse_parameters(path, assignments), output)
+def _execute(name: str, assignments: list[str], file: str | None, output: str, standalone: bool) -> None:
+    from workbench.study.grid import find_notebook
+    from workbench.study.launch import stop_with_parent, terminated_like_interrupted
+    from workbench.study.notebooks import read_parameters_file
+
+    path = find_notebook(name)
+    given = read_parameters_file(file) if file else {}
+    parameters = given | wb.parse_parameters(path, assignments)
+    stop_with_parent()
+    with terminated_like_interrupted():
+        executed = wb.execute_notebook(path, parameters, output, standalone=standalone)
     click.echo(f"report: {executed.report}")
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, metavar="[FILE.yaml] [FIELD=A,B,...]...")
+@click.option("--preset", help="Preset the runs start from.  [default: cpu]")
+@click.option("--notebook", help="Execute this notebook in every cell; the fields are its parameters.")
+@click.option("--executor", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True)
+@click.option("--jobs", default=0, help="Cells at a time.  [default: one per core, or per lease of GPUs]")
+@click.option("--gpus", default=0, show_default=True, help="GPUs per cell.")
+@click.option("--cpus", default=1, show_default=True, help="Cores per cell (ray, slurm).")
+@click.option("--address", default="auto", show_default=True, help="Address of the Ray cluster.")
+@click.option("--bring-back", is_flag=True, help="Ray nodes share no storage: bring results back through Ray.")
+@click.option("--slurm", "slurm_options", multiple=True, metavar="NAME=VALUE", help="For submitit: timeout_min=600 …")
+@click.option("--detach", is_flag=True, help="Slurm: submit and return.")
+@click.option("--only-failed", is_flag=True, help="Only cells that failed, were killed or lost.")
+@click.option("--fail-fast", is_flag=True, help="Start no further cell once one has failed.")
+@click.option("--status", "only_status", is_flag=True, help="Print how every cell stands; execute nothing.")
+@click.option("--dry-run", is_flag=True, help="Check and print the plan; execute nothing.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for everything.  [default: outputs]")
+@told_plainly
+def grid(arguments: tuple[str, ...], **options) -> None:
+    """Execute a grid of runs or notebooks, from a YAML file and/or FIELD=A,B,... on the command line.
+
+    Everything is checked before anything is computed; cells that are done are not executed again; Ctrl-C leaves all
+    of it resumable by the same command.
+
+    Example: python -m workbench grid seed=0,1,2 objective.clip_high=0.2,0.28 training.steps=80
+    """
+    from workbench.study.grid_command import run_grid_command
+
+    sys.exit(0 if run_grid_command(list(arguments), click.echo, **options) else 1)
 
 
 @main.command()
@@ -149,6 +190,18 @@ def runs(root: Path | None) -> None:
         return
     columns = ["id", "state", "step", "steps", "entropy/mean", "reward/mean", "seed"]
     click.echo(table[columns].to_string(index=False, float_format="%.4f"))
+
+
+@main.command()
+@click.option("--output", type=click.Path(path_type=Path), help="Folder they lie in.  [default: outputs]")
+@told_plainly
+def executions(output: Path | None) -> None:
+    """List the executions of notebooks and how each of them stands."""
+    table = wb.executions(output)
+    if table.empty:
+        click.echo("no notebook was executed yet; `python -m workbench quickstart` does")
+        return
+    click.echo(table.drop(columns=["started", "report"]).to_string(index=False, float_format="%.0f"))
 
 
 @main.command()
@@ -227,11 +280,7 @@ def pretrain(overrides: tuple[str, ...], output: str) -> None:
 @told_plainly
 def lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks; further ARGUMENTS go to `jupyter lab`."""
-    root = (
-        []
-        if any(a.startswith("--notebook-dir") for a in arguments)
-        else [f"--notebook-dir={NOTEBOOKS.resolve().parent}"]
-    )
+    root = [] if any(a.startswith("--notebook-dir") for a in arguments) else ["--notebook-dir=."]
     sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *root, *arguments]))
 
 

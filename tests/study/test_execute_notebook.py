@@ -1,15 +1,20 @@
 """Executing notebooks for real: done, failed, killed, and output as it happens."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from workbench.report import read_card
-from workbench.study.notebooks import NotebookFailed, execute_notebook
+from workbench.study.executors import Resources
+from workbench.study.grid import make_grid, read_grid
+from workbench.study.notebooks import NotebookFailed, execute_notebook, executions
+from workbench.study.running import execute, plan
 
 PARAMETERS = "count: int = 1  # how often"
 
@@ -77,3 +82,76 @@ def test_output_streams_while_the_notebook_runs(tmp_path):
         assert process.communicate(timeout=60)[0] == "end\n" and process.returncode == 0
     finally:
         process.kill()
+
+
+WAIT = "import pathlib, time; pathlib.Path('{gate}').touch(); time.sleep(600)"
+
+
+@pytest.mark.parametrize(("sent", "state"), [(signal.SIGKILL, "lost"), (signal.SIGTERM, "interrupted")])
+def test_an_execution_whose_process_is_ended_says_so_although_its_notebook_says_running(tmp_path, sent, state):
+    gate, out = tmp_path / "gate", tmp_path / "out"
+    path = write_notebook(tmp_path / "tiny.ipynb", WAIT.format(gate=gate))
+    process = subprocess.Popen([sys.executable, "-m", "workbench", "notebook", str(path), "--output", str(out)])
+    for _ in range(1200):
+        if gate.exists():
+            break
+        time.sleep(0.1)
+    assert executions(out)["state"].tolist() == ["running"]
+    process.send_signal(sent)
+    process.wait(120)
+    assert executions(out)["state"].tolist() == [state] and executions(out)["reason"][0]
+    if state == "interrupted":
+        assert process.returncode == 130
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a megabyte; skipped where mounting is not allowed."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_as_such_and_the_manifest_still_tells_it(tmp_path, small_disk):
+    path = write_notebook(tmp_path / "tiny.ipynb", "print('x' * 3_000_000)")
+    with pytest.raises(NotebookFailed, match="disk full; free some space"):
+        execute_notebook(path, {}, small_disk)
+    assert executions(small_disk)["state"].tolist() == ["failed"]
+    assert executions(small_disk)["reason"][0].startswith("disk full")
+
+
+@pytest.mark.parametrize(("given", "said"), [(["cuont=2"], "did you mean 'count'"), (["count=x"], "needs int")])
+def test_a_wrong_parameter_costs_nothing(tmp_path, given, said):
+    path = write_notebook(tmp_path / "tiny.ipynb", "print(count)")
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "notebook",
+        str(path),
+        "-p",
+        *given,
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.notebooks
+def test_32_notebooks_at_once_do_not_mix(tmp_path):
+    path = write_notebook(tmp_path / "tiny.ipynb", "import os; print('count is', count)\nos.getpid()")
+    given = read_grid(None, [f"count={','.join(map(str, range(32)))}"], {"notebook": str(path)})
+    grid = make_grid(given, tmp_path / "out")
+    assert execute(plan(grid), resources=Resources(jobs=32), log=lambda line: None)
+    kernels = set()
+    for cell in grid.cells:
+        cells = nbformat.read(cell.output / "notebook.ipynb", 4).cells
+        assert cells[-1].outputs[0].text == f"count is {cell.varied['count']}\n"
+        kernels.add(cells[-1].outputs[1].data["text/plain"])
+        assert read_card(tmp_path / "out" / "reports" / cell.key / "tiny.html")["state"] == "done"
+    assert len(kernels) == 32

@@ -14,16 +14,20 @@ from traitlets.config import Config
 
 from workbench.report.figures import PaintedFigures
 from workbench.report.parameters import executed_values, read_parameters
+from workbench.store.files import write_text
 
 ASSETS = files("workbench.report")
 CARD_ID = "workbench-report"  # the JSON block by which the index page knows a report
 MAX_VISIBLE_LINES = 12  # longer text output starts collapsed
 
 
-def export_html(notebook_path, html_path, state: str = "done", reason: str | None = None) -> Path:
+def export_html(
+    notebook_path, html_path, state: str = "done", reason: str | None = None, standalone: bool = True
+) -> Path:
     """Write the report of an executed notebook and return its path.
 
-    Title and parameters come first, inputs are collapsed, plotly figures are painted by one inlined plotly.js. `state`
+    Title and parameters come first, inputs are collapsed, plotly figures are painted by one plotly.js: inside the file
+    where it is `standalone`, else shared by all reports, in `_static/` of the folder above the report's. `state`
     ("done", "failed", "killed") and `reason` are shown at the top and on the index page. Everything that is not HTML
     made by workbench code is escaped. The file appears under its name only when complete.
     """
@@ -44,7 +48,8 @@ def export_html(notebook_path, html_path, state: str = "done", reason: str | Non
         "rows": rows,
         "css": (ASSETS / "report.css").read_text(),
         "figures_js": (ASSETS / "figures.js").read_text(),
-        "plotly_js": plotly_js(),
+        "plotly_js": plotly_js() if standalone else "",
+        "plotly_src": "" if standalone else shared_plotly(html_path.parent.parent),
         "max_lines": MAX_VISIBLE_LINES,
     }
     html, _ = _exporter().from_notebook_node(notebook, resources=resources)
@@ -81,6 +86,14 @@ def parameter_rows(notebook_path, notebook) -> list[dict]:
 def plotly_js() -> str:
     """plotly.js as shipped with the installed plotly; 4.8 MB, inlined once per report."""
     return (files(plotly) / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def shared_plotly(root: Path) -> str:
+    """Put plotly.js into `root`/_static unless it is there, and return its address from a report one folder down."""
+    target = root / "_static" / f"plotly-{plotly.__version__}.min.js"
+    if not target.exists():
+        write_text(target, plotly_js())
+    return f"../_static/{target.name}"
 
 
 def _exporter() -> HTMLExporter:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
 from workbench.config import RunConfig, load_config
 from workbench.store.files import read_lines
 from workbench.store.layout import Layout, numbered, runs_root
-
-SILENCE = 120.0
-"""Seconds without a heartbeat after which a run on another machine counts as lost; it beats every 5."""
+from workbench.store.liveness import is_alive
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Run:
         except FileNotFoundError:
             return {"state": "lost", "step": 0, "steps": None, "heartbeat": None, "reason": "it never began"}
         status["heartbeat"] = heartbeat
-        if status["state"] == "running" and not _is_alive(status):
+        if status["state"] == "running" and not is_alive(status, heartbeat):
             status |= {"state": "lost", "reason": "its process ended without a word; train the same config to continue"}
         return status
 
@@ -93,16 +88,6 @@ class Run:
     def checkpoints(self) -> dict[int, Path]:
         """Checkpoint folders by step; each loads with `transformers`."""
         return {step: paths[0] for step, paths in numbered(self._layout.checkpoints).items()}
-
-
-def _is_alive(status: dict[str, Any]) -> bool:
-    """Whether the process that writes the run still exists; on another machine its heartbeat has to do."""
-    if status["host"] != socket.gethostname():
-        return time.time() - status["heartbeat"] < SILENCE
-    try:
-        return abs(psutil.Process(status["pid"]).create_time() - status["process_started"]) < 1.0
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _frame(path: Path) -> pd.DataFrame:

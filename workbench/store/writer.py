@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import socket
-import threading
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
@@ -19,11 +15,9 @@ from torch import Tensor
 from workbench.config import RunConfig
 from workbench.store.files import PARTIAL, append_line, read_lines, remove, write_atomic, write_json, write_text
 from workbench.store.layout import Layout, numbered
+from workbench.store.liveness import beating, this_process
 from workbench.store.provenance import provenance
 from workbench.tables import Rollouts, Table
-
-HEARTBEAT = 5.0
-"""Seconds between heartbeats."""
 
 
 class RunLocked(RuntimeError):
@@ -33,37 +27,31 @@ class RunLocked(RuntimeError):
 class RunWriter:
     """Use as a context manager: takes the run's lock on entry, releases it on exit (a killed process releases it too).
 
-    Raises `RunLocked` if another process holds the run.
+    Raises `RunLocked` if another process still holds the run after `wait` seconds.
     """
 
-    def __init__(self, config: RunConfig, root: Path):
+    def __init__(self, config: RunConfig, root: Path, wait: float = 0.0):
         self.config = config
         self.layout = Layout(Path(root) / config.run_id)
-        self._lock = FileLock(self.layout.lock)
-        self._stopped = threading.Event()
+        self._lock = FileLock(self.layout.lock, timeout=wait)
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> RunWriter:
         self.layout.root.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire()
         except Timeout:
             status = json.loads(self.layout.status.read_text()) if self.layout.status.exists() else {}
             owner = f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
             raise RunLocked(
                 f"run {self.config.run_id} is being trained by {owner}; wait for it, stop it, or change the config"
             ) from None
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._held.enter_context(beating(self.layout.status))  # a long step is not a dead one
         return self
 
     def __exit__(self, *_exception) -> None:
-        self._stopped.set()
+        self._held.close()
         self._lock.release()
-
-    def _beat(self) -> None:
-        """Touch status.json while the run is held: a long step is not a dead one."""
-        while not self._stopped.wait(HEARTBEAT):
-            with contextlib.suppress(OSError):
-                os.utime(self.layout.status)
 
     def begin(self) -> None:
         """Write what identifies the run, once."""
@@ -77,9 +65,7 @@ class RunWriter:
             "state": state,
             "step": step,
             "steps": self.config.training.steps,
-            "pid": os.getpid(),
-            "process_started": psutil.Process().create_time(),
-            "host": socket.gethostname(),
+            **this_process(),
             "reason": reason,
         }
         write_json(self.layout.status, content)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbench.store import open_run, runs_root
@@ -58,6 +59,20 @@ def stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="stop-with-parent", daemon=True).start()
+
+
+@contextmanager
+def terminated_like_interrupted():
+    """SIGTERM as KeyboardInterrupt, so that `kill` leaves everything as resumable as Ctrl-C does."""
+
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _train_in_child(config, folder: Path, follow) -> None:

@@ -22,16 +22,18 @@ class RunInterrupted(KeyboardInterrupt):
     """The run was asked to stop and did so at a step boundary; training the same config continues it."""
 
 
-def train_run(config: RunConfig, root: str | Path | None = None, log: Callable[[str], None] = print) -> Path:
+def train_run(
+    config: RunConfig, root: str | Path | None = None, log: Callable[[str], None] = print, wait: float = 0.0
+) -> Path:
     """Train `config` in this process and return its folder under `root` (by default outputs/runs).
 
     A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
     SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
-    `RunLocked` if another process trains it, `OSError` if the disk is full, `NonFiniteError` if anything becomes
-    non-finite, with the offending batch in `non_finite/`; the folder stays readable and continues once the cause is
-    gone.
+    `RunLocked` if another process still trains it after `wait` seconds, `OSError` if the disk is full,
+    `NonFiniteError` if anything becomes non-finite, with the offending batch in `non_finite/`; the folder stays
+    readable and continues once the cause is gone.
     """
-    with RunWriter(config, runs_root(root)) as writer:
+    with RunWriter(config, runs_root(root), wait) as writer:
         folder = writer.layout.root
         if writer.layout.status.exists() and Run(folder).status["state"] == "finished":
             log(f"run {config.run_id}: finished before, loaded")
