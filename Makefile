@@ -14,7 +14,7 @@ PARITY_READY := $(PARITY)/.ready
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras quickstart test test-browser test-notebooks test-cluster test-slow parity lint lab bench directions clean
+.PHONY: help setup extras quickstart test test-browser test-notebooks test-cluster hostile test-slow parity lint lab bench directions clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -57,7 +57,10 @@ test-notebooks: setup  ## every notebook executed at the smallest scale
 test-cluster: extras  ## grids on a Ray cluster of two nodes, one killed mid-way, and through submitit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cluster
 
-test-slow: setup  ## runs killed at many more random moments (about 10 minutes)
+hostile: setup  ## the hostile programs in the sandbox, with a report of each (two minutes)
+	$(BIN)/python -m pytest -q -s -m '' tests/tasks/test_sandbox.py -k hostile_program
+
+test-slow: setup  ## runs killed at random moments, 5,000 hostile answers per verifier, hostile programs (20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
 
 parity: $(PARITY_READY)  ## objectives and their gradients against public TRL and verl, in .venv-parity
@@ -74,9 +77,11 @@ $(PARITY_READY): $(READY) tests/parity/requirements.txt
 lint: setup  ## ruff: style and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: setup  ## milliseconds of a rollout step, and what each method adds to an update
+bench: setup  ## milliseconds of a rollout step; what each method adds to it, and what measuring costs
 	$(BIN)/python tests/benchmarks/rollout_step.py
 	$(BIN)/python -m tests.benchmarks.methods_cost
+	$(BIN)/python -m tests.benchmarks.metrics_cost
+	$(BIN)/python -m tests.benchmarks.diversity
 
 directions: setup  ## the papers' predictions on entropy, three seeds of every arm (an hour and a half on two cores)
 	$(BIN)/python -m tests.directions.run $(JOBS)

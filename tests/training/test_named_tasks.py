@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import workbench as wb
+from workbench.training import train_run
 from workbench.training.evaluation import Evaluation
 from workbench.training.trainer import Trainer
 
@@ -25,6 +26,25 @@ def test_a_rollout_step_and_an_evaluation_on_mathematics():
     shown = trainer.policy.encode(f"1+1=2#{asked[0].text}=")
     assert step.rollouts.prompts[sequences.prompt[0]].equal(shown)
     assert set(sequences.reward.tolist()) <= {0.0, 1.0} and not sequences.boxed.any() and sequences.judged.all()
+
+
+def test_a_run_says_which_evaluation_prompts_it_trains_on_and_what_it_cannot_read(tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"problem": "1+1=", "answer": "2"}\n{"problem": "ab: 3-2=", "answer": "1"}')
+    trained, other = (f"math/math?path={path}" for path in (DATA / "math.jsonl", tmp_path / "other.jsonl"))
+    settings = {
+        "task.name": trained,
+        "task.train_size": 24,
+        "rollout.max_new_tokens": 4,
+        "training.steps": 1,
+        "evaluation.sets": [trained, other],
+        "evaluation.samples": 1,
+        "evaluation.max_new_tokens": 4,
+    }
+    lines = []
+    train_run(wb.preset("smoke", settings), tmp_path, log=lines.append)
+    said = [line for line in lines if line.startswith("caution")]
+    assert sum("8 of the 8 prompts of evaluation set" in line and "are trained on" in line for line in said) == 1
+    assert any(f"characters of '{other}'" in line for line in said)
 
 
 def test_an_evaluation_set_smaller_than_asked_gives_all_it_has():

@@ -14,7 +14,7 @@ from workbench.metrics.series import ema, ema_next
 from workbench.store import Run, RunWriter, runs_root
 from workbench.tables import NonFiniteError
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
-from workbench.training.evaluation import Evaluation
+from workbench.training.evaluation import Evaluation, questions
 from workbench.training.trainer import StepResult, Trainer
 
 
@@ -131,9 +131,15 @@ class _Loop:
 
     def _cautions(self) -> list[str]:
         """Of the config, the training prompts and the evaluation sets. Raises for a set that cannot be evaluated."""
-        policy, sets = self.trainer.policy, self.config.evaluation.sets
-        of_sets = [caution for name in sets for caution in self._evaluation(name).check(policy)]
-        return [*self.config.cautions(), *self.trainer.collector.cautions(), *of_sets]
+        collector = self.trainer.collector
+        found = [*self.config.cautions(), *collector.cautions()]
+        trained = {prompt.text for prompt in collector.prompts}
+        for name in self.config.evaluation.sets:
+            found += self._evaluation(name).check(self.trainer.policy)
+            asked = questions(name, self.config.evaluation.prompts)
+            if shared := sum(prompt.text in trained for prompt in asked):
+                found.append(f"{shared} of the {len(asked)} prompts of evaluation set '{name}' are trained on")
+        return found
 
     def _evaluation(self, name: str) -> Evaluation:
         """The probe set `name` after the current step."""
