@@ -30,16 +30,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"steps": 400, "micro_batch_tokens": 65536},
         "evaluation": {"prompts": 512, "samples": 64},
     },
-    # The published setting of arXiv 2511.05993: policy, batch, updates, optimiser, length, samples. Its data,
-    # DAPO-Math-17K, is not among the tasks yet.
+    # The published setting of arXiv 2511.05993: policy, data, batch, updates, optimiser, length, samples; AIME 2025, on
+    # which its checkpoints are chosen, every 11 steps. The other sets of its tables are for `evaluate`.
     "paper": {
         "name": "paper",
         "policy": {"model": "Qwen/Qwen2.5-Math-7B", "precision": "bfloat16"},
-        "task": {"train_size": 17398},
+        "task": {"name": "math/dapo", "train_size": 17398},
         "rollout": {"prompts": 256, "samples": 16, "max_new_tokens": 4096},
         "optimiser": {"learning_rate": 1e-6, "schedule": "cosine", "weight_decay": 0.01},
         "training": {"steps": 402, "micro_batch_tokens": 16384},
-        "evaluation": {"samples": 64, "every": 11},
+        "evaluation": {"sets": ["math/aime25"], "samples": 64, "every": 11},
     },
 }
 
