@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.metrics.step import step_metrics, update_metrics
-from workbench.tables import Rollouts
+from workbench.metrics.step import change_metrics, step_metrics, update_metrics
+from workbench.tables import Rollouts, Table
 from workbench.training.trainer import Trainer
 
 
@@ -176,3 +176,27 @@ def test_runs_of_other_trainers_may_lack_columns(result):
     reduced = step_metrics(Rollouts([], sequences, tokens))
     assert reduced.items() <= step_metrics(r).items() | {(k, v) for k, v in reduced.items() if math.isnan(v)}
     assert not {"length/correct", "discriminator/gap", "logp/mean"} & reduced.keys()
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("correct", [True, False])
+def test_one_response_of_one_token_has_every_metric_or_none(correct, trained):
+    """The smallest batch there is: one group, one response, one token; in no update if not `trained`."""
+    value = {"entropy": 0.3, "old_logp": -0.2, "rollout_logp": -0.2, "advantage": 0.0, "expected_discriminator": 0.01}
+    value |= {"logp": -0.2, "ratio": 1.0, "clip_low": 0.2, "clip_high": 0.2, "weight": 1.0}
+    if not trained:
+        value |= dict.fromkeys(("logp", "ratio", "clip_low", "clip_high", "weight"), math.nan)
+    value |= {"entropy_after": 0.25, "logp_after": -0.15}
+    whole = {"sequence": 0, "position": 0, "token": 5, "token_class": 3, "update": 0 if trained else -1}
+    tokens = Table(**{name: torch.tensor([number]) for name, number in (value | whole).items()})
+    flags = {"correct": correct, "finished": True, "reward": float(correct), "length": 1, "group": 0, "prompt": 0}
+    r = Rollouts([torch.tensor([1])], Table(**{name: torch.tensor([flag]) for name, flag in flags.items()}), tokens)
+    sampled, updated, changed = step_metrics(r), update_metrics(r), change_metrics(r)
+    assert sampled["entropy/mean"] == sampled["entropy/decile_0"] == sampled["entropy/p80"] == pytest.approx(0.3)
+    assert math.isnan(sampled["entropy/decile_9"]) and sampled["advantage/zero_fraction"] == 1
+    assert sampled["group/all_correct_fraction"] == correct and sampled["group/mixed_fraction"] == 0
+    assert math.isnan(sampled["length/incorrect"]) == correct
+    assert updated["update/effective_tokens"] == 0 and math.isnan(updated["ratio/mean"]) != trained
+    of_clipping = changed["change/unclipped"] + changed["change/outside"]
+    assert [changed["change/entropy"], changed["change/zero_advantage"], of_clipping] == pytest.approx([-0.05] * 3)
+    assert not any(math.isinf(value) for value in (sampled | updated | changed).values())
