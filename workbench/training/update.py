@@ -24,8 +24,10 @@ def accumulate_gradient(
     budget: int,
     max_new_tokens: int,
     critic: Critic | None = None,
+    scale: float = 1.0,
 ) -> tuple[Rollouts, float]:
-    """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
+    """Add `scale` times the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per
+    micro-batch.
 
     A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
     Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp` and `ratio`; and
@@ -33,7 +35,7 @@ def accumulate_gradient(
     first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
-    rows = micro_batches(batch.sequences.length, budget)
+    rows = micro_batches(batch, budget)
     forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
     if "current" in methods.needs:
         forwards = list(forwards)
@@ -47,7 +49,7 @@ def accumulate_gradient(
         tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
         loss = tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
-        loss.sum().backward()
+        (loss.sum() * scale if scale != 1 else loss.sum()).backward()
         logps.append(now.logp.detach())
         ratios.append(ratio.detach())
         losses.append(loss.detach())
@@ -76,7 +78,7 @@ def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStati
 @torch.no_grad()
 def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
     """The same of any number of sequences, `budget` tokens at a time, without a graph."""
-    rows = micro_batches(rollouts.sequences.length, budget)
+    rows = micro_batches(rollouts, budget)
     parts = [score(policy, rollouts.select_sequences(part), with_sums) for part in rows]
     names = ["logp", "entropy", *(["sum_p2", "sum_p2_logp"] if with_sums else [])]
     return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
