@@ -26,7 +26,7 @@ REFUSALS = {
     "methods=[grpo, {name: pos_adv_reweight, target: -1}]": "target",
     "name=../up": "name",
     "optimiser=3": "optimiser",
-    "policy.precision=float16": "policy.precision",
+    "policy.precision=float8": "policy.precision",
 }
 
 
@@ -80,7 +80,8 @@ def test_unknown_presets_and_bad_files_are_refused(tmp_path):
 
 def test_the_hash_sees_what_changes_the_result_and_nothing_else():
     base = wb.preset("cpu")
-    same = [{"name": "other"}, {"policy.device": "cpu"}, {"storage.checkpoint_every": 3}, {"methods": "grpo"},
+    same = [{"name": "other"}, {"policy.device": "cpu"}, {"policy.activation_checkpointing": True},
+            {"storage.checkpoint_every": 3}, {"methods": "grpo"},
             {"methods": [{"name": "grpo", "epsilon": 1e-6}]}]  # fmt: skip
     for overrides in same:
         assert wb.preset("cpu", overrides).content_hash == base.content_hash, overrides
@@ -137,6 +138,9 @@ def test_hashes_of_the_first_runs_never_change():
         {"task.chat_template": True, "task.system_prompt": "Be brief."},
         {"task.subset.kind": "random", "task.subset.size": 8},
         {"task.subset.kind": "random", "task.subset.size": 9},
+        {"policy.lora.rank": 8},
+        {"policy.weights": "bfloat16", "policy.precision": "bfloat16"},
+        {"optimiser.name": "sgd"},
     ],
 )
 def test_later_fields_are_hashed_once_they_are_set(override):

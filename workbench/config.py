@@ -2,7 +2,7 @@
 
 Every field states type, unit, range and help. Unknown keys are refused with the nearest valid name, impossible
 combinations with one sentence that names the field and the remedy, before any compute is spent. Fields that cannot
-change the result (`name`, `policy.device`, `storage`) stay outside the hash.
+change the result (`name`, `policy.device`, `policy.activation_checkpointing`, `storage`) stay outside the hash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from workbench.sections import OptimiserConfig, PolicyConfig, Section
 
 METHODS: dict[str, type[BaseModel]] = {}
 """Registered methods by name; `workbench.methods` fills it on import, so that this module depends on none of them."""
@@ -32,6 +34,8 @@ TASK_CHECKS: list[Callable[[str], object]] = []
 HASHED_IF_SET = {
     "task": ("prompt_template", "system_prompt", "chat_template", "subset"),
     "evaluation": ("top_p", "max_new_tokens"),
+    "policy": ("weights", "lora"),
+    "optimiser": ("name", "momentum"),
 }
 """Fields by section that are part of the content hash only where they differ from their default."""
 
@@ -40,19 +44,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the field and the remedy."""
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 SectionT = TypeVar("SectionT", bound=Section)
-
-
-class PolicyConfig(Section):
-    model: str = Field("bundled", description="'bundled', a local folder, or a Hugging Face hub id of a causal LM")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="dtype of the matrix products; weights and log-probs are float32 either way"
-    )
-    device: str = Field("auto", description="'auto' (CUDA if present), 'cpu', 'cuda', 'cuda:1', …")
 
 
 class SubsetConfig(Section):
@@ -130,16 +122,6 @@ class ObjectiveConfig(Section):
         description="loss = Σ over the optimiser step / this: all its tokens; sequences (mean over each one's tokens); "
         "or sequences × max_new_tokens (constant)",
     )
-
-
-class OptimiserConfig(Section):
-    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak learning rate of AdamW")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="decay to 0 over the run")
-    warmup_updates: int = Field(0, ge=0, description="updates of linear warm-up")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW β₁")
-    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW β₂")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this L2 norm")
 
 
 class TrainingConfig(Section):
@@ -277,7 +259,8 @@ class RunConfig(Section):
         Fields named in `HASHED_IF_SET` count only where they differ from their default, so that a run made before
         there were such fields keeps its hash, and with it its folder.
         """
-        content = self.model_dump(mode="json", exclude={"name": True, "storage": True, "policy": {"device"}})
+        outside = {"name": True, "storage": True, "policy": {"device", "activation_checkpointing"}}
+        content = self.model_dump(mode="json", exclude=outside)
         for section, fields in HASHED_IF_SET.items():
             plain = type(getattr(self, section))().model_dump(mode="json")
             for field in fields:

@@ -1,6 +1,7 @@
 """The objective, its denominators and its micro-batching against a naive loop over tokens."""
 
 import math
+from itertools import chain, combinations, pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from workbench.config import make_config
 from workbench.methods import Composition
 from workbench.methods.kl_reference import kl_estimate
 from workbench.rollout import NativeEngine, Stream
-from workbench.tables import Rollouts
+from workbench.tables import Rollouts, Table, token_index
 from workbench.training.batching import micro_batches, mini_batches
 from workbench.training.objective import token_share
 from workbench.training.update import accumulate_gradient
@@ -97,7 +98,7 @@ def test_micro_batches_change_neither_loss_nor_gradient():
         gradient(policy, rollouts_of(policy), config(**{"training.micro_batch_tokens": budget}))[1:]
         for budget in (10**6, 64)
     ]
-    assert len(micro_batches(rollouts_of(policy).sequences.length, 64)) > 1
+    assert len(micro_batches(rollouts_of(policy), 64)) > 1
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
     for one, many in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-7)
@@ -137,14 +138,33 @@ def test_mini_batches_partition_the_prompts_and_keep_groups_whole():
     )
 
 
-@pytest.mark.parametrize("budget", [1, 7, 20, 1000])
+def packed_tokens(rollouts, rows):
+    part = rollouts.select_sequences(rows)
+    return int(part.sequences.length.sum()) + sum(len(part.prompts[p]) for p in part.sequences.prompt.unique().tolist())
+
+
+@pytest.mark.parametrize("budget", [1, 12, 20, 33, 1000])
 def test_micro_batches_respect_the_budget_and_the_order(budget):
-    lengths = torch.tensor([5, 3, 9, 1, 1, 7, 2, 2])
-    parts = micro_batches(lengths, budget)
+    length, prompt = torch.tensor([5, 3, 9, 1, 1, 7, 2, 2]), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    sequence, position = token_index(length)
+    r = Rollouts(
+        [torch.zeros(n, dtype=torch.int64) for n in (3, 6, 1)],
+        Table(prompt=prompt, length=length),
+        Table(sequence=sequence, position=position),
+    )
+    parts = micro_batches(r, budget)
     assert torch.cat(parts).tolist() == list(range(8))
-    assert len(parts) <= max(1, -(-int(lengths.sum()) // budget))
-    for part in parts:
-        assert lengths[part].sum() <= budget + lengths[part].max()
+    sizes = [packed_tokens(r, part) for part in parts]
+    assert all(size <= budget or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
+    # Against all ways to cut eight rows: no fewer parts keep the budget, and none as many have a smaller largest one.
+    ways = [
+        [packed_tokens(r, torch.arange(a, b)) for a, b in pairwise((0, *cuts, 8))]
+        for cuts in chain.from_iterable(combinations(range(1, 8), count) for count in range(8))
+    ]
+    fitting = [way for way in ways if max(way) <= max(budget, *(packed_tokens(r, torch.tensor([i])) for i in range(8)))]
+    if budget > 12:
+        assert len(parts) == min(map(len, fitting))
+        assert max(sizes) == min(max(way) for way in fitting if len(way) == len(parts))
 
 
 def test_k3_is_an_unbiased_and_non_negative_estimate_of_the_kl():

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import torch
 import transformers
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.policy import attention
+from workbench.policy import adapters, attention
+from workbench.policy.checkpointing import checkpoint_layers
 from workbench.policy.fused import speed_up_norms
 from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
+from workbench.sections import PolicyConfig
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving happen many times a run; a run prints lines
 
 BUNDLED = "bundled"
+WEIGHTS = "model.safetensors"
+"""What `save_pretrained` calls the weights of a model that fits in one file."""
 SELF_CHECK_TOLERANCE = 2e-3
 """Largest |log-prob| gap allowed between this module's forward and the model's own, relative to the largest logit:
 far above fp32 rounding, far below what a missed soft-cap, scale or attention rule changes."""
@@ -28,12 +34,19 @@ far above fp32 rounding, far below what a missed soft-cap, scale or attention ru
 class Policy:
     """A causal LM on one device.
 
-    `model` is any transformers causal LM that supports the attention interface; weights are kept in fp32, and
-    `precision` ("float32" or "bfloat16") is the dtype of the matrix products. The head always works in fp32.
+    `model` is any transformers causal LM that supports the attention interface; `precision` ("float32", "bfloat16" or
+    "float16") is the dtype of the matrix products. The head always works in fp32. `adapted` is peft's view of the same
+    model where it has adapters; then they alone are trained.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: str = "float32"):
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        precision: str = "float32",
+        adapted: PeftModel | None = None,
+    ):
+        self.model, self.tokenizer, self.adapted = model.eval(), tokenizer, adapted
         speed_up_norms(model)
         self.precision = getattr(torch, precision)
         self.device = model.device
@@ -45,7 +58,7 @@ class Policy:
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
         """Last hidden states [B, T, D] of input_ids [B, T]; `context` decides what attends to what."""
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision == torch.bfloat16):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             decoder = self.model.get_decoder()
             output = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, attention_context=context)
         return output.last_hidden_state
@@ -89,31 +102,89 @@ class Policy:
         return lost / max(total, 1)
 
     def save(self, folder: Path) -> None:
-        """Write a normal Hugging Face folder (safetensors and tokenizer)."""
-        self.model.save_pretrained(folder)
+        """Write a normal Hugging Face folder (safetensors and tokenizer): of the adapters where there are some."""
+        if self.adapted is None:
+            self.model.save_pretrained(folder)
+        else:
+            adapters.save_adapters(self.adapted, folder)
         self.tokenizer.save_pretrained(folder)
 
+    def restore(self, folder: Path) -> None:
+        """Take the weights, or the adapters, that `save` wrote to `folder`. Raises `ValueError` if they do not fit."""
+        if self.adapted is not None:
+            adapters.restore_adapters(self.adapted, folder)
+            return
+        missing, unexpected = self.model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            raise ValueError(
+                f"checkpoint {folder} does not fit the policy (missing {missing}, unexpected {unexpected})"
+            )
 
-def load_policy(name: str = BUNDLED, device: str = "cpu", precision: str = "float32") -> Policy:
-    """Load `name`: "bundled", a local folder or a Hugging Face hub id. Safetensors only.
+    def without_adapters(self) -> Policy:
+        """The same model with its adapters off: the policy that training started from, at no memory of its own."""
+        return _BasePolicy(self)
 
-    Raises `ValueError` for a model whose attention or head this workbench would compute differently from the model.
+
+class _BasePolicy(Policy):
+    def __init__(self, policy: Policy):
+        if policy.adapted is None:
+            raise ValueError("a policy without adapters has none to switch off; load the reference apart")
+        self.__dict__.update(policy.__dict__)
+
+    def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
+        # Switching adapters off marks them as needing no gradient for the while; graphs made before are not touched.
+        with self.adapted.disable_adapter():
+            return super().hidden(input_ids, position_ids, context)
+
+
+def policy_from(config: PolicyConfig, device: str, seed: int) -> Policy:
+    """The policy a run starts from: loaded, with new adapters (drawn by `seed`) and checkpointing as configured."""
+    return load_policy(config.model, device, config.precision, config=config, seed=seed)
+
+
+def load_policy(
+    name: str = BUNDLED,
+    device: str = "cpu",
+    precision: str = "float32",
+    *,
+    config: PolicyConfig | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Load `name`: "bundled", a local folder (of adapters, too) or a Hugging Face hub id. Safetensors only.
+
+    `config` adds adapters, the weights' dtype and checkpointing. Raises `ValueError` for a model whose attention or
+    head this workbench would compute differently from the model.
     """
+    config = config or PolicyConfig()
+    base = adapters.base_of(Path(name))
+    model, tokenizer = _load(base or name, getattr(torch, config.weights))
+    adapted = None
+    if base is not None:
+        adapted = adapters.load_adapters(model, Path(name))
+    elif config.lora.rank:
+        adapted = adapters.add_adapters(model, config.lora, name, seed)
+    if config.activation_checkpointing:
+        checkpoint_layers(model)
+    policy = Policy(model.to(device), tokenizer, precision, adapted)
+    _refuse_sliding_window(model, name)
+    _self_check(policy, name)
+    return policy
+
+
+def _load(name: str, weights: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = bundled_folder() if name == BUNDLED else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(
-            source, attn_implementation=attention.NAME, dtype=torch.float32, use_safetensors=True
+            source, attn_implementation=attention.NAME, dtype=weights, use_safetensors=True
         )
     except OSError as error:
         raise ValueError(
             f"policy.model '{name}' could not be loaded: give 'bundled', a folder with safetensors, or a hub id "
             f"that can be reached ({str(error).splitlines()[0]})"
         ) from error
-    policy = Policy(model.to(device), tokenizer, precision)
-    _refuse_sliding_window(model, name)
-    _self_check(policy, name)
-    return policy
+    return model, tokenizer
 
 
 def bundled_folder() -> Path:

@@ -20,17 +20,36 @@ def mini_batches(rollouts: Rollouts, count: int, seed: int, step: int) -> list[T
     return [(part == index).nonzero().squeeze(1) for index in range(count)]
 
 
-def micro_batches(lengths: Tensor, budget: int) -> list[Tensor]:
-    """Consecutive rows [S] of sequences in as few parts as `budget` tokens allow, balanced in tokens.
+def micro_batches(rollouts: Rollouts, budget: int) -> list[Tensor]:
+    """Consecutive rows of sequences [S] in as few parts as `budget` tokens allow, the largest part as small as it can
+    be. A part's tokens are its responses' and, once each, its prompts'.
 
-    Order is kept, so a group stays together and its prompt is computed once. A longer sequence is a part of its own.
+    Order is kept, so a group stays together and its prompt is computed once. A sequence that exceeds the budget is a
+    part of its own.
     """
-    cumulative = lengths.cumsum(0)
-    total = int(cumulative[-1])
-    parts = max(1, -(-total // budget))
-    bounds = torch.searchsorted(cumulative, torch.arange(1, parts, device=lengths.device) * total // parts, right=True)
-    rows = torch.arange(len(lengths), device=lengths.device)
-    return [part for part in rows.tensor_split(bounds.cpu()) if len(part)]
+    lengths = rollouts.sequences.length.tolist()
+    prompts = rollouts.sequences.prompt.tolist()
+    own = [len(prompt) for prompt in rollouts.prompts]
+    starts = _split(lengths, prompts, own, budget)
+    low, high = sum(lengths) // len(starts), budget
+    while low < high:  # the least capacity that still needs no more parts
+        middle = (low + high) // 2
+        tried = _split(lengths, prompts, own, middle)
+        low, high, starts = (low, middle, tried) if len(tried) <= len(starts) else (middle + 1, high, starts)
+    rows = torch.arange(len(lengths), device=rollouts.sequences.length.device)
+    return list(rows.tensor_split(starts[1:]))
+
+
+def _split(lengths: list[int], prompts: list[int], prompt_lengths: list[int], capacity: int) -> list[int]:
+    """First row of each part when rows are taken in order until `capacity` is reached."""
+    starts, load, last = [], 0, None
+    for row, (length, prompt) in enumerate(zip(lengths, prompts, strict=True)):
+        cost = length if prompt == last else length + prompt_lengths[prompt]
+        if not starts or load + cost > capacity:
+            starts.append(row)
+            load, cost = 0, length + prompt_lengths[prompt]
+        load, last = load + cost, prompt
+    return starts
 
 
 def distinct_responses(rollouts: Rollouts) -> tuple[Tensor, Tensor]:

@@ -25,14 +25,14 @@ def chosen_prompts(count: int, share: float, seed: int, step: int) -> Tensor:
 
 class ChangeMeasure:
     """Adds `entropy_after` and `logp_after`, NaN outside the chosen prompts, to a step's tokens; training never reads
-    them. What these tokens were before the step is known from its scoring; where that was done by the sampler in
-    bfloat16, whose rounding differs from the packed forward's, `entropy_before` and `logp_before` are taken apart."""
+    them. What these tokens were before the step is known from its scoring; where that was done by the sampler in half
+    precision, whose rounding differs from the packed forward's, `entropy_before` and `logp_before` are taken apart."""
 
     def __init__(self, config: RunConfig, policy: Policy):
         self.share, self.seed = config.storage.measure_change_share, config.seed
         self.budget = config.training.micro_batch_tokens
         self.policy = policy
-        self.apart = config.policy.precision == "bfloat16" and config.training.old_logp == "rollout"
+        self.apart = config.policy.precision != "float32" and config.training.old_logp == "rollout"
 
     def before(self, rollouts: Rollouts, step: int) -> Rollouts:
         return self._scored(rollouts, step, "before") if self.apart else rollouts

@@ -6,7 +6,6 @@ import errno
 import json
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -14,15 +13,15 @@ from workbench.store.files import remove, write_atomic
 from workbench.store.layout import Layout, numbered
 from workbench.training.trainer import Trainer
 
-WEIGHTS, OPTIMISER, CRITIC, STATE = "model.safetensors", "optimiser.safetensors", "critic.safetensors", "state.json"
+OPTIMISER, CRITIC, STATE = "optimiser.safetensors", "critic.safetensors", "state.json"
 
 
 def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> None:
     """Write checkpoints/<step>/ atomically and delete all but the newest `keep`.
 
-    It holds the weights and tokenizer (loadable by transformers), AdamW's moments, the critic if there is one, the
-    methods' state, the number of updates and the place in the walk through the prompts. Random streams, prompt order
-    and learning rate are functions of these.
+    It holds the weights (or the adapters, as peft writes them) and tokenizer, the optimiser's moments, the critic if
+    there is one, the methods' state, the number of updates and the place in the walk through the prompts. Random
+    streams, prompt order and learning rate are functions of these.
     Raises `OSError` if the disk does not take it; the checkpoints before it stay.
     """
 
@@ -58,7 +57,7 @@ def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
     if not found:
         return 0
     step, (folder, *_) = list(found.items())[-1]
-    _load_weights(trainer.policy.model, load_file(folder / WEIGHTS), folder)
+    trainer.policy.restore(folder)
     state = json.loads((folder / STATE).read_text())
     trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
     if trainer.critic is not None:
@@ -66,10 +65,3 @@ def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
     trainer.collector.walk.load_state_dict(state["prompts"])
     trainer.methods.load_state_dict(state["methods"])
     return step
-
-
-def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if unexpected or set(missing) - tied:
-        raise ValueError(f"checkpoint {folder} does not fit the policy (missing {missing}, unexpected {unexpected})")

@@ -31,15 +31,13 @@ class Critic:
         self.net = critic_network(policy, config.head)
         self.target = None if config.polyak is None else copy.deepcopy(self.net)
         settings = OptimiserConfig(learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm)
-        self.optimiser = Optimiser(self.net.parameters, settings, total_updates)
+        self.optimiser = Optimiser(self.net.parameters, settings, total_updates, policy.precision)
 
     @torch.no_grad()
     def columns(self, policy: Policy, rollouts: Rollouts, budget: int) -> dict[str, Tensor]:
         """Token columns [N] of the rollout batch under the present policy: `value`; or `q`, `expected_q`,
         `target_expected_q` and `exact_kl` (see `workbench.methods.base.NEEDS`)."""
-        parts = [
-            self._score(policy, rollouts.select_sequences(p)) for p in micro_batches(rollouts.sequences.length, budget)
-        ]
+        parts = [self._score(policy, rollouts.select_sequences(p)) for p in micro_batches(rollouts, budget)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _score(self, policy: Policy, part: Rollouts) -> dict[str, Tensor]:
@@ -77,7 +75,7 @@ class Critic:
         """
         count = statistics.total(torch.ones_like(batch.tokens.sequence)).to(batch.tokens.critic_target.dtype)
         total = 0.0
-        for rows in micro_batches(batch.sequences.length, budget):
+        for rows in micro_batches(batch, budget):
             part = batch.select_sequences(rows)
             packed = pack(part)
             given = sampled_values(self.net.response_hidden(packed), _weight(self.net), packed.target)
@@ -85,7 +83,7 @@ class Critic:
                 given, part.tokens.critic_target, delta=self.config.huber, reduction="none"
             )
             loss = (error / count).sum()
-            loss.backward()
+            (loss * self.optimiser.loss_scale).backward()
             total += loss.item()
         # Huber's gradient is bounded, so an infinite target shows in the loss alone.
         if not math.isfinite(total):

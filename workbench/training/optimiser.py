@@ -1,12 +1,15 @@
-"""AdamW with a stateless schedule: the learning rate is a function of the update's number."""
+"""AdamW or SGD with a stateless schedule: the learning rate is a function of the update's number."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import Tensor
 
-from workbench.config import OptimiserConfig
+from workbench.sections import OptimiserConfig
+
+SCALER = "loss_scale"
 
 
 def learning_rate(config: OptimiserConfig, update: int, total: int) -> float:
@@ -19,41 +22,85 @@ def learning_rate(config: OptimiserConfig, update: int, total: int) -> float:
 
 
 class Optimiser:
-    """AdamW, gradient clipping and the schedule as one `step`."""
+    """AdamW or SGD, gradient clipping and the schedule as one `step`.
 
-    def __init__(self, parameters: list[torch.nn.Parameter], config: OptimiserConfig, total_updates: int):
+    With `precision` float16 the loss has to be multiplied by `loss_scale` before backward, so that small gradients do
+    not vanish; an update whose gradient overflows is skipped and the scale halved (arXiv 1710.03740).
+    """
+
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        config: OptimiserConfig,
+        total_updates: int,
+        precision: torch.dtype = torch.float32,
+    ):
         self.parameters, self.config, self.total_updates = parameters, config, total_updates
         self.updates = 0
-        betas = (config.beta1, config.beta2)
-        self.adamw = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True
-        )
+        self.torch = _torch_optimiser(parameters, config)
+        self.scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=precision == torch.float16)
+
+    @property
+    def loss_scale(self) -> float:
+        return self.scaler.get_scale()
 
     def step(self) -> dict[str, float]:
         """Apply the accumulated gradients; returns their norm before clipping and the learning rate.
 
-        Raises `FloatingPointError` on a non-finite gradient, before any weight is touched.
+        Raises `FloatingPointError` on a non-finite gradient, before any weight is touched; in float16 when the scale
+        has nothing left to give.
         """
+        if self.scaler.is_enabled():
+            self.scaler.scale(torch.ones((), device=self.parameters[0].device))  # makes the scale, once
+            self.scaler.unscale_(self.torch)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
-        if not math.isfinite(norm):
+        if not math.isfinite(norm) and self.loss_scale <= 1.0:
             raise FloatingPointError(f"non-finite gradient at update {self.updates}; lower optimiser.learning_rate")
         rate = learning_rate(self.config, self.updates, self.total_updates)
-        self.adamw.param_groups[0]["lr"] = rate
-        self.adamw.step()
-        self.adamw.zero_grad(set_to_none=True)
+        self.torch.param_groups[0]["lr"] = rate
+        self.scaler.step(self.torch)
+        self.scaler.update()
+        self.torch.zero_grad(set_to_none=True)
         self.updates += 1
-        return {"grad/norm": norm, "lr": rate}
+        measures = {"grad/norm": norm, "lr": rate}
+        if self.scaler.is_enabled():
+            skipped = not math.isfinite(norm)
+            measures |= {"grad/norm": math.nan if skipped else norm, "grad/skipped": float(skipped)}
+            measures["grad/loss_scale"] = self.loss_scale
+        return measures
 
-    def state_tensors(self) -> dict[str, torch.Tensor]:
-        """AdamW's moments as named tensors, for a checkpoint."""
-        state = self.adamw.state_dict()["state"]
-        return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Moments (and loss scale) as named tensors, for a checkpoint."""
+        state = self.torch.state_dict()["state"]
+        tensors = {
+            f"{index}.{key}": value
+            for index, entry in state.items()
+            for key, value in entry.items()
+            if value is not None
+        }
+        for key, value in self.scaler.state_dict().items():
+            tensors[f"{SCALER}.{key}"] = torch.tensor(value, dtype=torch.float64)
+        return tensors
 
-    def load_state_tensors(self, tensors: dict[str, torch.Tensor], updates: int) -> None:
-        state: dict[int, dict[str, torch.Tensor]] = {}
+    def load_state_tensors(self, tensors: dict[str, Tensor], updates: int) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        scaler: dict[str, float] = {}
         for name, value in tensors.items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-        groups = self.adamw.state_dict()["param_groups"]
-        self.adamw.load_state_dict({"state": state, "param_groups": groups})
+            if index == SCALER:
+                scaler[key] = value.item()
+            else:
+                state.setdefault(int(index), {})[key] = value
+        groups = self.torch.state_dict()["param_groups"]
+        self.torch.load_state_dict({"state": state, "param_groups": groups})
+        if scaler:
+            whole = ("growth_interval", "_growth_tracker")
+            self.scaler.load_state_dict({k: int(v) if k in whole else v for k, v in scaler.items()})
         self.updates = updates
+
+
+def _torch_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
+    return torch.optim.AdamW(parameters, betas=(config.beta1, config.beta2), **shared)

@@ -102,7 +102,7 @@ def _prompt_means(policy: Policy, prompts: list[Tensor], budget: int) -> tuple[T
     sequences = Table(prompt=torch.arange(len(scored), device=policy.device), length=lengths)
     rollouts = Rollouts([prompts[i][:1] for i in scored.tolist()], sequences, tokens)
     logps, entropies = [], []
-    for rows in micro_batches(lengths, budget):
+    for rows in micro_batches(rollouts, budget):
         part = rollouts.select_sequences(rows)
         statistics = policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device))
         logps.append(statistics.logp)

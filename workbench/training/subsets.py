@@ -57,7 +57,7 @@ def prompt_embeddings(policy: Policy, prompts: list[Tensor], budget: int) -> Ten
     sequences = Table(prompt=torch.arange(len(prompts), device=policy.device), length=lengths)
     rollouts = Rollouts([ids[:1] for ids in prompts], sequences, tokens)
     means = []
-    for rows in micro_batches(lengths, budget):
+    for rows in micro_batches(rollouts, budget):
         part = rollouts.select_sequences(rows)
         hidden = policy.response_hidden(pack(part)).float()
         sums = hidden.new_zeros(len(rows), hidden.shape[1]).index_add_(0, part.tokens.sequence, hidden)

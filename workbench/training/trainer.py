@@ -15,7 +15,7 @@ from workbench.methods import Composition
 from workbench.methods.terms import Progress
 from workbench.metrics.step import change_metrics, step_metrics, update_metrics
 from workbench.metrics.token_classes import classify
-from workbench.policy.model import Policy, load_policy
+from workbench.policy.model import Policy, policy_from
 from workbench.tables import NonFiniteError, Rollouts, require_finite
 from workbench.training.advantages import assign_advantages
 from workbench.training.batching import mini_batches
@@ -49,15 +49,19 @@ class Trainer:
         self.config, training = config, config.training
         self.policy = policy or _load(config)
         self.methods = Composition(config.build_methods())
-        self.reference = _load(config) if ON_REFERENCE & self.methods.needs else None
+        self.reference = self._reference() if ON_REFERENCE & self.methods.needs else None
         self.collector = Collector(config, self.policy, self.reference, self.methods)
         updates = training.steps * training.updates_per_rollout
-        self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates)
+        self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates, self.policy.precision)
         critic = self.methods.critic()
         self.critic = Critic(self.policy, critic, updates, self.reference) if critic else None
         self.change = ChangeMeasure(config, self.policy)
         self.pieces = _token_texts(self.policy)
         self._class_of_id = torch.from_numpy(classify(self.pieces)).to(self.policy.device)
+
+    def _reference(self) -> Policy:
+        """The policy the run started from: the model with its adapters off, or a second copy."""
+        return self.policy.without_adapters() if self.policy.adapted is not None else _load(self.config)
 
     def step(self, step: int) -> StepResult:
         """Rollout step `step` (1, 2, …). Raises `NonFiniteError`, with the batch, when anything becomes non-finite."""
@@ -131,6 +135,7 @@ class Trainer:
                 training.micro_batch_tokens,
                 self.collector.max_new_tokens,
                 self.critic,
+                self.optimiser.loss_scale,
             )
             with _blaming(batch):
                 applied.append({"loss/total": loss, **self.optimiser.step()})
@@ -180,7 +185,7 @@ def _token_texts(policy: Policy) -> list[str]:
 
 
 def _load(config: RunConfig) -> Policy:
-    return load_policy(config.policy.model, resolve_device(config.policy.device), config.policy.precision)
+    return policy_from(config.policy, resolve_device(config.policy.device), config.seed)
 
 
 def resolve_device(device: str) -> str:

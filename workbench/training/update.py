@@ -24,8 +24,10 @@ def accumulate_gradient(
     budget: int,
     max_new_tokens: int,
     critic: Critic | None = None,
+    scale: float = 1.0,
 ) -> tuple[Rollouts, float]:
-    """Add the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per micro-batch.
+    """Add `scale` times the gradient of a mini-batch's loss to the policy's parameters; `budget` is tokens per
+    micro-batch.
 
     A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
     Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp`, `ratio` and
@@ -33,7 +35,7 @@ def accumulate_gradient(
     passes come before the first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
-    rows = micro_batches(batch.sequences.length, budget)
+    rows = micro_batches(batch, budget)
     forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
     if "current" in methods.needs:
         forwards = list(forwards)
@@ -47,7 +49,7 @@ def accumulate_gradient(
         tokens = batch.select_sequences(part).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
         loss = tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
-        loss.sum().backward()
+        (loss.sum() * scale if scale != 1 else loss.sum()).backward()
         logps.append(now.logp.detach())
         ratios.append(ratio.detach())
         entropies.append(now.entropy.detach())
@@ -80,9 +82,7 @@ def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: b
     several times, many once a policy has collapsed, are scored once."""
     first, place = distinct_responses(rollouts)
     once = rollouts.select_sequences(first)
-    parts = [
-        score(policy, once.select_sequences(rows), with_sums) for rows in micro_batches(once.sequences.length, budget)
-    ]
+    parts = [score(policy, once.select_sequences(rows), with_sums) for rows in micro_batches(once, budget)]
     lengths = once.sequences.length
     starts = lengths.cumsum(0) - lengths
     token = rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
