@@ -26,6 +26,7 @@ _LAZY = {
     "ema": "workbench.metrics.series",
     "evaluation_table": "workbench.metrics.evaluation",
     "execute_notebook": "workbench.study.notebooks",
+    "explore": "workbench.widgets.explorer",
     "export_html": "workbench.report",
     "list_runs": "workbench.store",
     "open_run": "workbench.store",
@@ -42,6 +43,7 @@ _LAZY = {
     "table_over_seeds": "workbench.metrics.performance",
     "token_view": "workbench.widgets",
     "train": "workbench.study.launch",
+    "watch": "workbench.widgets.monitor",
 }
 _LAZY_MODULES = ("metrics", "plots")
 
