@@ -28,6 +28,7 @@ _LAZY = {
     "evaluation_table": "workbench.metrics.evaluation",
     "execute_notebook": "workbench.study.notebooks",
     "executions": "workbench.study.notebooks",
+    "explore": "workbench.widgets.explorer",
     "export_html": "workbench.report",
     "list_runs": "workbench.store",
     "open_run": "workbench.store",
@@ -44,6 +45,7 @@ _LAZY = {
     "table_over_seeds": "workbench.metrics.performance",
     "token_view": "workbench.widgets",
     "train": "workbench.study.launch",
+    "watch": "workbench.widgets.monitor",
 }
 _LAZY_MODULES = ("metrics", "plots")
 

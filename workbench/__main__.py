@@ -228,6 +228,25 @@ def show(run: str, step: int | None, count: int) -> None:
         click.echo(wb.pass_at_k_table(stored.evals).to_string(index=False, float_format="%.4f"))
 
 
+@main.command("try-step")
+@click.argument("run")
+@click.argument("step", type=int)
+@click.option(
+    "--config", "config_path", required=True, type=click.Path(dir_okay=False), help="The run's config, changed."
+)
+@click.option("--label", default="", help="What is changed, in words.")
+@told_plainly
+def try_step(run: str, step: int, config_path: str, label: str) -> None:
+    """Take one STEP of a stored RUN for real under changed methods and objective; print its measured change of entropy.
+
+    The run itself stays as it is; the outcome is kept in its folder `branches/`.
+    """
+    from workbench.training.branch import take_branch
+
+    outcome = take_branch(wb.open_run(run), step, wb.load_config(config_path), label)
+    click.echo(f"step {step}: measured ΔH {outcome['measured']:+.6f} nats ({outcome['setting'] or 'no label'})")
+
+
 @main.command()
 @click.argument("executed", metavar="NOTEBOOK")
 @click.argument("html", required=False, type=click.Path(path_type=Path))

@@ -34,10 +34,11 @@ def test_frame_numbers_are_the_stored_ones(run):
     frame = token_data.frame(run, 16)
     rollout = frame["groups"][1]["rollouts"][2]
     stored = run.rollouts(16).tokens.query(f"sequence == {GROUP + 2}").sort_values("position")
-    np.testing.assert_allclose(rollout["tokens"]["entropy"], stored["entropy"], atol=5.1e-4)
-    np.testing.assert_allclose(rollout["tokens"]["old_logp"], stored["old_logp"], atol=5.1e-4)
-    assert "".join(frame["pieces"][i] for i in rollout["tokens"]["piece"]) == rollout["text"]
-    assert "ref_logp" not in rollout["tokens"]
+    mine = {name: values[rollout["first"] :][: rollout["count"]] for name, values in frame["columns"].items()}
+    np.testing.assert_array_equal(mine["entropy"], stored["entropy"])
+    np.testing.assert_array_equal(mine["old_logp"], stored["old_logp"])
+    assert "".join(frame["pieces"][i] for i in mine["piece"]) == rollout["text"]
+    assert not {"ref_logp", "change", "gap"} & set(mine)
 
 
 def test_groups_without_reward_variance_are_flagged(run):
@@ -57,7 +58,7 @@ def test_one_scale_serves_all_steps(run):
     ceiling = token_data.entropy_ceiling(run)
     assert ceiling * 4 == round(ceiling * 4)
     share_above = np.mean(np.concatenate([first, last]) > ceiling)
-    assert share_above <= 0.011 and token_data.header(run)["ceiling"] == ceiling
+    assert share_above <= 0.011 and token_data.header(run)["scales"]["entropy"] == ceiling
 
 
 def long_run(steps, length):
@@ -79,16 +80,61 @@ def long_run(steps, length):
     return SimpleNamespace(id="long", rollout_steps=list(range(1, steps + 1)), rollouts=lambda step: stored)
 
 
+def test_pages_search_and_pins_choose_groups(run):
+    tables = token_data.load(run, 16)
+
+    def prompts(**request):
+        page = token_data.frame(tables, 16, groups=3, request=token_data.Request(**request))
+        return [group["prompt"] for group in page["groups"]], page["matching_groups"]
+
+    assert prompts(offset=6) == (["2+2*6-1+4=", "2+2*7-1+4="], PROMPTS)
+    assert prompts(search="2*5-") == (["2+2*5-1+4="], 1)
+    assert prompts(search=".*") == ([], 0)
+    key = tables.keys[3 * GROUP]
+    assert prompts(pinned=(key,)) == (["2+2*3-1+4="], 1)
+    assert token_data.steps_by_prompt(run)[key] == [8, 16, 24, 32, 40]
+    rewards = [
+        g["mean"] for g in token_data.frame(tables, 16, 8, request=token_data.Request(sort="lowest reward"))["groups"]
+    ]
+    assert rewards == sorted(rewards)
+
+
+def test_marked_tokens_bring_their_responses_first(run):
+    tables = token_data.load(run, 16)
+    marks = np.zeros(len(tables.tokens), dtype=bool)
+    marks[tables.starts[4 * GROUP + 5] + 2] = True
+    frame = token_data.frame(tables, 16, request=token_data.Request(marked=True), marks=marks)
+    (group,) = frame["groups"]
+    (rollout,) = group["rollouts"]
+    assert rollout["row"] == 4 * GROUP + 5 and frame["columns"]["mark"].nonzero()[0].tolist() == [2]
+
+
+def test_requests_of_a_front_end_are_read_with_care():
+    read = token_data.Request.read
+    assert read({"sort": "drop table", "offset": -3, "limit": None, "pinned": [1]}) == token_data.Request(pinned=("1",))
+
+
+def test_text_alone_is_enough():
+    texts = pd.Series(["x" * 30_000, "bad \ud800"], dtype=object)
+    sequences = pd.DataFrame({"prompt_text": ["p", "p"], "text": texts, "reward": [1.0, 0.0]})
+    tables = token_data.StepTables(3, sequences, pd.DataFrame({"sequence": [], "position": []}))
+    frame = token_data.frame(tables, 3)
+    first, second = frame["groups"][0]["rollouts"]
+    assert (first["count"], first["characters"], len(first["text"])) == (0, 30_000, token_data.TEXT + 1)
+    assert second["text"] == "bad \ufffd" and second["correct"] is None
+    assert set(frame["columns"]) == {"piece"}
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 700))
 def test_static_frames_keep_the_token_budget_and_the_ends(steps, length):
     budget = 8_000
     frames = token_data.static_frames(long_run(steps, length), budget=budget)
-    shown = sum(len(r["tokens"]["piece"]) for frame in frames for g in frame["groups"] for r in g["rollouts"])
+    shown = sum(len(frame["columns"]["piece"]) for frame in frames)
     assert shown <= max(budget, 2 * 32 * token_data.MIN_TOKENS_PER_ROLLOUT)
     assert frames[0]["step"] == 1 and frames[-1]["step"] == steps
     cut = frames[0]["groups"][0]["rollouts"][0]
-    assert cut["length"] == length and len(cut["tokens"]["piece"]) == min(length, frames[0]["limit"])
+    assert cut["length"] == length and cut["count"] == min(length, frames[0]["limit"])
 
 
 def test_hostile_text_cannot_end_the_data_block(tmp_path):

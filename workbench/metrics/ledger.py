@@ -42,6 +42,8 @@ class Ledger:
     """the one free number of the prediction: the logit step per unit that fits the scored tokens best"""
     r2: float
     """share of Σ (H_after − H_before)² over tokens that the prediction explains; it can be below 0 only by rounding"""
+    part: np.ndarray
+    """row of `table` each token of the step belongs to [N]; −1 for tokens that were not scored again"""
 
 
 def missing_for_ledger(tokens: pd.DataFrame) -> str:
@@ -85,7 +87,9 @@ def ledger(sequences: pd.DataFrame, tokens: pd.DataFrame, division: str, classes
         }
     )
     r2 = float(1 - (change - rate * push).square().sum() / change.square().sum()) if push is not None else float("nan")
-    return Ledger(table, float(change.mean()), len(change), len(tokens), rate, r2)
+    part = np.full(len(tokens), -1)
+    part[scored.numpy()] = label
+    return Ledger(table, float(change.mean()), len(change), len(tokens), rate, r2, part)
 
 
 def spent(sequences: pd.DataFrame, tokens: pd.DataFrame, by: str) -> pd.DataFrame:

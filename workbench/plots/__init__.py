@@ -6,21 +6,39 @@ Add a figure as a function in the file of its subject; colours, axes and units c
 from workbench.metrics.series import ema
 from workbench.plots.curves import entropy_by_sign, metric_curve, published_entropy, training_curves
 from workbench.plots.describe import data_table, summary
+from workbench.plots.events import parting, warned
+from workbench.plots.frontier import frontier
+from workbench.plots.ledger import forecast_bars, forecast_scatter, waterfall
+from workbench.plots.overlay import overlay
 from workbench.plots.performance import pass_at_k
 from workbench.plots.published import published_curve, published_curves, published_table
+from workbench.plots.quadrant import inside, quadrants
 from workbench.plots.sampling import thin
+from workbench.plots.strip import film_strip
+from workbench.plots.text import plain
 
 __all__ = [
     "data_table",
     "ema",
     "entropy_by_sign",
+    "film_strip",
+    "forecast_bars",
+    "forecast_scatter",
+    "frontier",
+    "inside",
     "metric_curve",
+    "overlay",
+    "parting",
     "pass_at_k",
+    "plain",
     "published_curve",
     "published_curves",
     "published_entropy",
     "published_table",
+    "quadrants",
     "summary",
     "thin",
     "training_curves",
+    "warned",
+    "waterfall",
 ]

@@ -74,9 +74,16 @@ class Run:
 
     def rollouts(self, step: int) -> StoredRollouts:
         """The two tables of one kept step. Raises `KeyError` naming the kept steps."""
-        if step not in self.rollout_steps:
+        return StoredRollouts(*(self._table(step, name) for name in ("sequences", "tokens")))
+
+    def sequences(self, step: int) -> pd.DataFrame:
+        """The sequence table of one kept step alone. Raises `KeyError` naming the kept steps."""
+        return self._table(step, "sequences")
+
+    def _table(self, step: int, name: str) -> pd.DataFrame:
+        if not self._layout.rollout(step, "sequences").exists():
             raise KeyError(f"run {self.id} kept no rollouts of step {step}; kept steps: {self.rollout_steps}")
-        return StoredRollouts(*(pd.read_parquet(self._layout.rollout(step, t)) for t in ("sequences", "tokens")))
+        return pd.read_parquet(self._layout.rollout(step, name))
 
     @property
     def evals(self) -> pd.DataFrame:

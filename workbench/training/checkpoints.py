@@ -48,12 +48,12 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
         remove(paths[0])
 
 
-def load_checkpoint(layout: Layout, trainer: Trainer) -> int:
-    """Restore the newest checkpoint into `trainer`; returns its step, 0 if there is none.
+def load_checkpoint(layout: Layout, trainer: Trainer, before: int | None = None) -> int:
+    """Restore the newest checkpoint (of a step < `before`) into `trainer`; returns its step, 0 if there is none.
 
     Raises `ValueError` if a checkpoint does not fit the policy or the critic.
     """
-    found = numbered(layout.checkpoints)
+    found = {step: paths for step, paths in numbered(layout.checkpoints).items() if before is None or step < before}
     if not found:
         return 0
     step, (folder, *_) = list(found.items())[-1]

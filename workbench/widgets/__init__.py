@@ -1,4 +1,5 @@
-"""Interactive views of runs: the token view (live widget and static HTML from one ESM file) and live training curves.
+"""Interactive views of runs: the explorer of many runs, the monitor of one that trains, and the token view (live widget
+and static HTML from one ESM file).
 
 `frontend` decides whether somebody is watching; `token_data` bounds what a view holds.
 """

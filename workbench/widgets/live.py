@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 
 from workbench.plots import training_curves
 from workbench.store import Run
+from workbench.store.writer import HEARTBEAT
 
-STALLED_AFTER = 30.0  # seconds without a heartbeat; a run's process beats every few seconds
+STALLED_AFTER = 3 * HEARTBEAT
+"""Seconds of silence after which a run counts as stalled: two beats were missed."""
 
 
 class MetricsTail:
@@ -76,10 +78,21 @@ class LiveCurves:
         self._reference = reference
         self._tail = MetricsTail(self.folder / "metrics.jsonl")
 
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """What was read so far, one row per step."""
+        return self._tail.metrics
+
+    def read(self) -> bool:
+        """Read what is new and redraw; True if anything is."""
+        grew = self._tail.read()
+        if grew:
+            self._draw(self._tail.metrics)
+        return grew
+
     def poll(self) -> str:
         """Read what is new, redraw if anything is, and return the state line."""
-        if self._tail.read():
-            self._draw(self._tail.metrics)
+        self.read()
         line = state_line(_read_status(self.folder))
         if line != self.state.value:
             self.state.value = line

@@ -1,34 +1,116 @@
-"""What the token view shows of a run, as plain JSON-ready data of bounded size.
+"""What the token view shows of a run, in columns and of bounded size.
 
-A frame is one kept rollout step: its first groups and their first rollouts, in stored order, so that nothing is
-selected by outcome. Numbers are rounded to what a reader can use; pieces are stored once per frame and referred to
-by index.
+A frame is one page of one kept rollout step: some groups and their first rollouts, in stored order unless another is
+asked for, so that nothing is selected by outcome. Numbers of tokens travel as columns; pieces are stored once per frame
+and referred to by index. Text is cut to what a reader can use and says so; the whole of it is a request away.
 """
 
 import math
+import re
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
 
 GROUPS, ROLLOUTS = 4, 8
 TOKENS_PER_ROLLOUT = 512
+PAGE_TOKENS = 8_000  # what a live page draws without a pause, before "more" is asked for
 STATIC_TOKENS = 60_000  # about 1.6 MB of JSON, the budget of a report beside plotly.js
 MIN_TOKENS_PER_ROLLOUT = 48
 DECIMALS = 3
-TOKEN_NUMBERS = ("entropy", "logp", "old_logp", "rollout_logp", "ref_logp", "advantage")
+TEXT, PROMPT, PIECE = 20_000, 2_000, 200  # characters shown before a text is cut
+TOKEN_NUMBERS = (
+    "entropy", "logp", "old_logp", "rollout_logp", "ref_logp", "advantage", "ratio", "weight", "change", "gap",
+    "difference",
+)  # fmt: skip
+SORTS = ("stored order", "lowest reward", "highest entropy", "most entropy lost")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def entropy_ceiling(run) -> float:
-    """Upper end of the shared entropy scale in nats: the 99th percentile over the first and last kept step, rounded up
-    to the next 0.25, so that one colour means one entropy at every step."""
-    steps = run.rollout_steps
-    values = [run.rollouts(step).tokens["entropy"] for step in sorted({steps[0], steps[-1]})]
-    top = float(np.nanquantile(np.concatenate(values), 0.99))
-    return max(0.25, math.ceil(top * 4) / 4) if math.isfinite(top) else 1.0
+@dataclass(frozen=True)
+class Request:
+    """Which page of a step: `offset` groups are skipped of those that match `search` (plain text, case ignored), hold a
+    token of `marks` if `marked`, and ask one of the prompts `pinned`."""
+
+    offset: int = 0
+    search: str = ""
+    sort: str = SORTS[0]
+    pinned: tuple[str, ...] = ()
+    marked: bool = False
+    limit: int = 0
+    """tokens per response; 0 for as many as a page holds"""
+
+    @classmethod
+    def read(cls, given: dict) -> "Request":
+        """From a front-end's dictionary, of which only what is understood is taken."""
+        pinned = tuple(str(key) for key in given.get("pinned") or ())
+        sort = given.get("sort") if given.get("sort") in SORTS else SORTS[0]
+        numbers = {name: max(0, int(given.get(name) or 0)) for name in ("offset", "limit")}
+        return cls(search=str(given.get("search") or ""), sort=sort, pinned=pinned,
+                   marked=bool(given.get("marked")), **numbers)  # fmt: skip
+
+
+@dataclass
+class StepTables:
+    """One kept step in memory; tokens stand sequence by sequence."""
+
+    step: int
+    sequences: pd.DataFrame
+    tokens: pd.DataFrame
+    starts: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        self.sequences = self.sequences.reset_index(drop=True)
+        if "length" not in self.sequences:
+            counts = self.tokens["sequence"].value_counts() if len(self.tokens) else pd.Series(dtype=int)
+            self.sequences["length"] = counts.reindex(self.sequences.index, fill_value=0)
+        if "group" not in self.sequences:
+            self.sequences["group"] = pd.factorize(self.keys)[0]
+        bounds = np.arange(len(self.sequences) + 1)
+        held = self.tokens["sequence"].to_numpy() if len(self.tokens) else np.zeros(0, int)
+        if len(held) and (np.diff(held) < 0).any():
+            self.tokens = self.tokens.sort_values(["sequence", "position"], kind="stable", ignore_index=True)
+            held = self.tokens["sequence"].to_numpy()
+        self.starts = np.searchsorted(held, bounds)
+
+    @cached_property
+    def keys(self) -> pd.Series:
+        """What makes two prompts the same across steps: their number in the training set, else their text."""
+        for name in ("prompt_id", "prompt_text", "prompt"):
+            if name in self.sequences:
+                return self.sequences[name].astype(str)
+        return pd.Series("", index=self.sequences.index)
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """Token column `name`, float32, derived ones included; None where it was not recorded."""
+        tokens = self.tokens
+        if name == "change":
+            return _difference(tokens, "entropy_after", "entropy_before" if "entropy_before" in tokens else "entropy")
+        if name == "gap":
+            return discriminator_gap(tokens)
+        return tokens[name].to_numpy(dtype=np.float32) if name in tokens else None
+
+
+def discriminator_gap(tokens: pd.DataFrame) -> np.ndarray | None:
+    """S − E[S] per token, nats (arXiv 2602.03392); None where E[S] was not recorded."""
+    if not {"old_logp", "entropy", "expected_discriminator"} <= set(tokens):
+        return None
+    logp, entropy = (tokens[name].to_numpy(dtype=np.float32) for name in ("old_logp", "entropy"))
+    return np.exp(logp) * (entropy + logp) - tokens["expected_discriminator"].to_numpy(dtype=np.float32)
+
+
+def load(run, step: int) -> StepTables:
+    """A kept step of `run`; without tokens where only responses were recorded."""
+    try:
+        stored = run.rollouts(step)
+    except FileNotFoundError:
+        return StepTables(int(step), run.sequences(step), pd.DataFrame({"sequence": [], "position": []}))
+    return StepTables(int(step), stored.sequences, stored.tokens)
 
 
 def header(run) -> dict:
-    """What every frame shares: run id, entropy curve, kept steps, colour scale. Raises ValueError without rollouts."""
+    """What every frame shares: run id, entropy curve, kept steps, colour scales. Raises ValueError without rollouts."""
     if not run.rollout_steps:
         raise ValueError(f"run {run.id} kept no rollouts; set the config's rollout keeping interval and train again.")
     metrics = run.metrics
@@ -36,44 +118,72 @@ def header(run) -> dict:
     return {
         "run": run.id,
         "steps": [int(step) for step in run.rollout_steps],
-        "ceiling": entropy_ceiling(run),
+        "scales": scales(run),
         "curve": [[int(step), _round(value)] for step, value in curve.itertuples(index=False)],
+        "sorts": list(SORTS),
     }
 
 
-def frame(run, step: int, groups: int = GROUPS, rollouts: int = ROLLOUTS, tokens: int = TOKENS_PER_ROLLOUT) -> dict:
-    """One kept step: at most `groups` groups x `rollouts` rollouts, at most `tokens` tokens of each."""
-    stored = run.rollouts(step)
-    sequences = stored.sequences.reset_index(drop=True)
-    members_of = {group: sequences[sequences["group"] == group] for group in sequences["group"].unique()[:groups]}
-    wanted = [index for members in members_of.values() for index in members.index[:rollouts]]
-    of_sequence = dict(tuple(stored.tokens[stored.tokens["sequence"].isin(wanted)].groupby("sequence", sort=False)))
-    pieces: dict[str, int] = {}
-    shown = []
-    for members in members_of.values():
-        rows = [_rollout(row, of_sequence.get(row.Index), pieces, tokens) for row in members[:rollouts].itertuples()]
-        shown.append(
-            {
-                "prompt": str(getattr(members.iloc[0], "prompt_text", "")),
-                "size": len(members),
-                "flat": bool(members["reward"].nunique() <= 1),
-                "mean": _round(members["reward"].mean()),
-                "rollouts": rows,
-            }
-        )
+def scales(run) -> dict[str, float]:
+    """Ends of the colour scales: the 99th percentile of the size over the first and last kept step, rounded up to two
+    digits, so that one colour means one value at every step. Entropy in steps of 0.25 nats."""
+    steps = run.rollout_steps
+    tables = [load(run, step) for step in sorted({steps[0], steps[-1]})]
+    out = {"logp": 5.0, "advantage": 2.0, "entropy": _ceiling(tables, "entropy", 0.25, 0.25)}
+    return out | {name: _ceiling(tables, name, 0.01, 0.05) for name in ("change", "gap", "difference")} | {"ratio": 0.4}
+
+
+def entropy_ceiling(run) -> float:
+    """Upper end of the shared entropy scale in nats."""
+    return scales(run)["entropy"]
+
+
+def frame(
+    run,
+    step: int,
+    groups: int = GROUPS,
+    rollouts: int = ROLLOUTS,
+    tokens: int = TOKENS_PER_ROLLOUT,
+    request: Request | None = None,
+    marks: np.ndarray | None = None,
+) -> dict:
+    """One page of a kept step: at most `groups` groups x `rollouts` rollouts, at most `tokens` tokens of each.
+
+    `run` may be the loaded step itself. `marks`: bool [N], tokens to set apart. Columns are numpy arrays.
+    """
+    tables = run if isinstance(run, StepTables) else load(run, step)
+    request = request or Request()
+    sequences = tables.sequences
+    matching = _matching(tables, request, marks)
+    page = matching[request.offset : request.offset + groups]
+    chosen = [_members(tables, group, rollouts, marks if request.marked else None) for group in page]
+    rows = [int(row) for members in chosen for row in members]
+    limit = request.limit or tokens
+    counts = np.minimum(np.diff(tables.starts)[rows], limit).astype(int)
+    places = np.concatenate([tables.starts[r] + np.arange(n) for r, n in zip(rows, counts, strict=True)] or [[]])
+    pieces, columns = _columns(tables, places.astype(int), marks)
+    first = dict(zip(rows, np.cumsum(counts) - counts, strict=True))
+    held = dict(zip(rows, counts, strict=True))
     return {
-        "step": int(step),
+        "step": tables.step,
         "total": len(sequences),
         "total_groups": int(sequences["group"].nunique()),
-        "limit": tokens,
-        "pieces": list(pieces),
-        "groups": shown,
+        "matching_groups": len(matching),
+        "offset": request.offset,
+        "page": groups,
+        "limit": int(limit),
+        "pieces": pieces,
+        "columns": columns,
+        "groups": [
+            _group(tables, group, [_rollout(tables, int(row), first[row], held[row]) for row in members])
+            for group, members in zip(page, chosen, strict=True)
+        ],
     }
 
 
 def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: int = STATIC_TOKENS) -> list[dict]:
     """Frames of all kept steps within a budget of tokens: long responses are cut first, then steps are thinned evenly
-    (first and last stay). Each frame says how much of its step it shows."""
+    (first and last stay). Each frame says how much of its step it shows. Columns are rounded lists."""
     steps = np.asarray(run.rollout_steps)
     longest = int(run.rollouts(int(steps[-1])).sequences["length"].max())
     per_response = max(MIN_TOKENS_PER_ROLLOUT, budget // (len(steps) * groups * rollouts))
@@ -81,32 +191,143 @@ def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: i
     affordable = max(2, budget // (groups * rollouts * max(1, min(limit, longest))))
     if len(steps) > affordable:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, affordable).round().astype(int))]
-    return [frame(run, int(step), groups, rollouts, limit) for step in steps]
+    return [_listed(frame(run, int(step), groups, rollouts, limit)) for step in steps]
 
 
-def _rollout(row, tokens, pieces, limit) -> dict:
-    """One response: its sequence-level numbers and its tokens as parallel lists."""
-    record = {
-        "reward": _round(row.reward),
-        "correct": bool(getattr(row, "correct", False)),
-        "finished": bool(getattr(row, "finished", True)),
-        "advantage": _round(getattr(row, "advantage", None)),
-        "length": int(row.length),
-        "text": str(getattr(row, "text", "")),
-        "tokens": {"piece": []},
-    }
-    if tokens is None:
-        return record
-    cut = tokens.sort_values("position")[:limit]
-    record["tokens"]["piece"] = [pieces.setdefault(str(piece), len(pieces)) for piece in cut["piece"]]
+@lru_cache(maxsize=64)
+def steps_by_prompt(run) -> dict[str, list[int]]:
+    """Kept steps in which each prompt stands, by its key (see `StepTables.keys`); read from the sequence tables."""
+    out: dict[str, list[int]] = {}
+    for step in run.rollout_steps:
+        keys = StepTables(step, run.sequences(step), pd.DataFrame({"sequence": [], "position": []})).keys
+        for key in keys.unique():
+            out.setdefault(key, []).append(int(step))
+    return out
+
+
+def clean(text, limit: int | None = None) -> str:
+    """Text that any front-end takes: lone surrogates replaced, cut to `limit` characters with an ellipsis."""
+    text = _SURROGATES.sub("\ufffd", str(text))
+    return text if limit is None or len(text) <= limit else text[:limit] + "…"
+
+
+def _matching(tables: StepTables, request: Request, marks) -> list:
+    """Groups that answer the request, in its order."""
+    sequences = tables.sequences
+    kept = np.ones(len(sequences), dtype=bool)
+    if request.pinned:
+        kept &= tables.keys.isin(request.pinned).to_numpy()
+    if request.search:
+        found = np.zeros(len(sequences), dtype=bool)
+        for name in ("text", "prompt_text"):
+            if name in sequences:
+                wanted = request.search.lower()
+                found |= np.array([wanted in str(text).lower() for text in sequences[name]])
+        kept &= found
+    if request.marked and marks is not None:
+        kept &= np.add.reduceat(np.append(marks, 0), tables.starts[:-1]) * (np.diff(tables.starts) > 0) > 0
+    groups = sequences["group"][kept]
+    if request.sort == SORTS[0]:
+        return list(groups.unique())
+    return list(_sort_key(tables, request.sort)[kept].groupby(groups).mean().sort_values(kind="stable").index)
+
+
+def _sort_key(tables: StepTables, sort: str) -> pd.Series:
+    """What groups are sorted by, ascending, per sequence."""
+    if sort == "lowest reward":
+        return tables.sequences["reward"].astype(float)
+    values = tables.numbers("entropy" if sort == "highest entropy" else "change")
+    if values is None:
+        return pd.Series(0.0, index=tables.sequences.index)
+    sums = np.add.reduceat(np.append(np.nan_to_num(values), 0.0), tables.starts[:-1])
+    mean = np.where(np.diff(tables.starts) > 0, sums, 0) / np.maximum(1, np.diff(tables.starts))
+    return pd.Series(-mean if sort == "highest entropy" else mean, index=tables.sequences.index)
+
+
+def _members(tables: StepTables, group, rollouts: int, marks) -> np.ndarray:
+    """Rows of the group's rollouts to show; with `marks` those that hold marked tokens, most of them first."""
+    rows = np.flatnonzero((tables.sequences["group"] == group).to_numpy())
+    if marks is not None:
+        held = np.array([marks[tables.starts[r] : tables.starts[r + 1]].sum() for r in rows])
+        rows = rows[np.argsort(-held, kind="stable")][: max(1, int((held > 0).sum()))]
+    return rows[:rollouts]
+
+
+def _columns(tables: StepTables, places: np.ndarray, marks) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Distinct pieces of the tokens at `places`, and their columns: `piece` (uint32), numbers (float32), `mark`."""
+    if "piece" in tables.tokens:
+        text = tables.tokens["piece"].iloc[places]
+    else:
+        text = tables.tokens["token"].iloc[places].map(lambda number: f"[{number}]") if len(places) else pd.Series([])
+    codes, pieces = pd.factorize(text)
+    columns = {"piece": codes.astype(np.uint32)}
     for name in TOKEN_NUMBERS:
-        if name in cut:
-            record["tokens"][name] = [_round(value) for value in cut[name]]
-    return record
+        values = tables.numbers(name) if len(places) else None
+        if values is not None:
+            columns[name] = values[places].astype(np.float32)
+    if marks is not None:
+        columns["mark"] = np.asarray(marks)[places].astype(np.uint32)
+    return [clean(piece, PIECE) for piece in pieces], columns
+
+
+def _group(tables: StepTables, group, rows: list[dict]) -> dict:
+    members = tables.sequences[(tables.sequences["group"] == group).to_numpy()]
+    first = members.iloc[0]
+    rewards = members["reward"] if "reward" in members else pd.Series(dtype=float)
+    return {
+        "prompt": clean(getattr(first, "prompt_text", ""), PROMPT),
+        "key": tables.keys[members.index[0]],
+        "size": len(members),
+        "flat": bool(len(rewards) > 1 and rewards.nunique() <= 1),
+        "mean": _round(rewards.mean()),
+        "rollouts": rows,
+    }
+
+
+def _rollout(tables: StepTables, number: int, first: int, count: int) -> dict:
+    """One response: its sequence-level numbers and where its tokens stand in the frame's columns."""
+    row = tables.sequences.iloc[number]
+    text = str(getattr(row, "text", ""))
+    return {
+        "row": number,
+        "name": clean(row.get("name", ""), PIECE),
+        "reward": _round(row.get("reward")),
+        "correct": bool(row["correct"]) if "correct" in row and row["correct"] is not None else None,
+        "finished": bool(row.get("finished", True)),
+        "advantage": _round(row.get("advantage")),
+        "length": int(row["length"]),
+        "text": clean(text, TEXT),
+        "characters": len(text),
+        "first": int(first),
+        "count": int(count),
+    }
+
+
+def _listed(frame: dict) -> dict:
+    """The frame with its columns as rounded lists, None where nothing was recorded, for JSON."""
+    columns = {
+        name: values.tolist() if values.dtype == np.uint32 else [_round(value) for value in values.tolist()]
+        for name, values in frame["columns"].items()
+    }
+    return frame | {"columns": columns}
+
+
+def _ceiling(tables: list[StepTables], name: str, step: float, least: float) -> float:
+    values = [v for t in tables if (v := t.numbers(name)) is not None]
+    finite = np.abs(np.concatenate(values)) if values else np.zeros(0)
+    finite = finite[np.isfinite(finite)]
+    top = float(np.quantile(finite, 0.99)) if len(finite) else math.nan
+    return max(least, round(math.ceil(top / step) * step, 6)) if math.isfinite(top) else 1.0
+
+
+def _difference(tokens: pd.DataFrame, after: str, before: str) -> np.ndarray | None:
+    if after not in tokens or before not in tokens:
+        return None
+    return (tokens[after].to_numpy(dtype=np.float64) - tokens[before].to_numpy(dtype=np.float64)).astype(np.float32)
 
 
 def _round(value):
     """A number with DECIMALS digits, or None where nothing was recorded: "not recorded" is not 0."""
-    if value is None or not math.isfinite(value):
+    if value is None or pd.isna(value) or not math.isfinite(value):
         return None
     return round(float(value), DECIMALS)

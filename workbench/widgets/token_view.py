@@ -5,6 +5,7 @@ from html import escape
 from importlib.resources import files
 
 import anywidget
+import numpy as np
 import traitlets
 
 from workbench.widgets import token_data
@@ -14,31 +15,92 @@ ASSETS = files("workbench.widgets")
 
 
 class TokenView(anywidget.AnyWidget):
-    """Live token view of `run`; steps load when they are selected.
+    """Live token view of `run`. Only the page of rollouts on show travels to the browser, as binary columns.
 
     Set `view.step` to any step: the nearest kept one is shown. A click on a training curve of the run does that too.
+    `view.mark(mask)` sets tokens of the step apart; `view.show_run(run)` shows another run.
     """
 
     _esm = (ASSETS / "token_view.js").read_text()
     _css = (ASSETS / "token_view.css").read_text()
     header = traitlets.Dict().tag(sync=True)
     step = traitlets.Int().tag(sync=True)
+    request = traitlets.Dict().tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
+    whole = traitlets.Dict().tag(sync=True)
+    """the full text of one response, asked for by its row: {"row", "text"}"""
 
     def __init__(self, run, groups: int = token_data.GROUPS, rollouts: int = token_data.ROLLOUTS):
-        self._run, self._groups, self._rollouts = run, groups, rollouts
-        header = token_data.header(run)
+        self._groups, self._rollouts = groups, rollouts
+        self._held, self._marks = None, None
+        self._run, header = run, token_data.header(run)
         first = header["steps"][0]
-        super().__init__(header=header, step=first, frame=self._load(first))
+        super().__init__(header=header, step=first, request={}, frame=self._page(first, {}))
+        self.on_msg(self._answer)
 
-    def _load(self, step: int) -> dict:
-        kept = min(self._run.rollout_steps, key=lambda other: abs(other - step))
-        return token_data.frame(self._run, kept, self._groups, self._rollouts)
+    def show_run(self, run, step: int | None = None) -> None:
+        """Show another run, at `step` or the nearest kept one. Raises `ValueError` if it kept no rollouts."""
+        header = token_data.header(run)
+        self._run, self._held, self._marks = run, None, None
+        with self.hold_sync():
+            self.header = header
+            self._show(header["steps"][0] if step is None else step, {})
+
+    def refresh(self) -> None:
+        """Take in steps that were kept since; the step on show stays."""
+        self.header = self.header | {"steps": [int(step) for step in self._run.rollout_steps]}
+
+    def mark(self, mask, words: str = "") -> None:
+        """Set tokens apart: bool [N] over the token table of the step on show, None for none; `words` says what they
+        are. The page then shows the responses that hold them first."""
+        self._marks = None if mask is None else (self.step, np.asarray(mask, dtype=bool))
+        with self.hold_sync():
+            self.header = self.header | {"marks": words}
+            self._show(self.step, {**self.request, "marked": mask is not None, "offset": 0})
+
+    @property
+    def tables(self) -> token_data.StepTables:
+        """The step on show."""
+        return self._held
 
     @traitlets.observe("step")
-    def _show(self, change):
+    def _step_changed(self, change):
         if change.old is not traitlets.Undefined and self.frame.get("step") != change.new:
-            self.frame = self._load(change.new)
+            self._show(change.new, self.request)
+
+    @traitlets.observe("request")
+    def _asked(self, change):
+        if change.old is not traitlets.Undefined and change.new != self.frame.get("request"):
+            self._show(change.new.get("step", self.step), change.new)
+
+    def _show(self, step: int, request: dict) -> None:
+        self.frame = self._page(step, request)
+        self.request = request
+        self.step = self.frame["step"]
+
+    def _page(self, step: int, given: dict) -> dict:
+        kept = min(self._run.rollout_steps, key=lambda other: abs(other - step))
+        if self._held is None or self._held.step != kept:
+            self._held = token_data.load(self._run, kept)
+        marks = self._marks[1] if self._marks and self._marks[0] == kept else None
+        request = token_data.Request.read(given)
+        limit = max(token_data.MIN_TOKENS_PER_ROLLOUT, token_data.PAGE_TOKENS // (self._groups * self._rollouts))
+        frame = token_data.frame(self._held, kept, self._groups, self._rollouts, limit, request, marks)
+        frame["columns"] = {name: values.tobytes() for name, values in frame["columns"].items()}
+        return frame | {"request": given, "pinned_steps": self._pinned_steps(request), "marked": marks is not None}
+
+    def _pinned_steps(self, request: token_data.Request) -> list[int]:
+        if not request.pinned:
+            return []
+        where = token_data.steps_by_prompt(self._run)
+        return sorted({step for key in request.pinned for step in where.get(key, ())})
+
+    def _answer(self, _widget, message: dict, _buffers) -> None:
+        """The front-end asks for the whole text of a response."""
+        row = message.get("whole")
+        if isinstance(row, int) and self._held is not None and 0 <= row < len(self._held.sequences):
+            text = token_data.clean(self._held.sequences.iloc[row].get("text", ""))
+            self.whole = {"row": row, "text": text}
 
 
 class StaticTokenView:
