@@ -28,6 +28,7 @@ _LAZY = {
     "execute_notebook": "workbench.study.notebooks",
     "executions": "workbench.study.notebooks",
     "export_html": "workbench.report",
+    "import_run": "workbench.store",
     "list_runs": "workbench.store",
     "open_run": "workbench.store",
     "parse_parameters": "workbench.study.notebooks",
