@@ -240,6 +240,17 @@ def report(executed: str, html: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.  [default: outputs/reports]")
+@told_plainly
+def share(folder: Path, reports: Path | None) -> None:
+    """Copy all reports with their index into FOLDER, for any static server."""
+    from workbench.report import share as share_reports
+
+    click.echo(f"index: {share_reports(folder, reports)}")
+
+
+@main.command()
 @click.argument("name", required=False)
 @told_plainly
 def methods(name: str | None) -> None:

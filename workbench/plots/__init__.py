@@ -9,18 +9,25 @@ from workbench.plots.describe import data_table, summary
 from workbench.plots.performance import pass_at_k
 from workbench.plots.published import published_curve, published_curves, published_table
 from workbench.plots.sampling import thin
+from workbench.plots.study import against_published, arm_curves, entropy_against, published_arms, score_curves, verdicts
 
 __all__ = [
+    "against_published",
+    "arm_curves",
     "data_table",
     "ema",
+    "entropy_against",
     "entropy_by_sign",
     "metric_curve",
     "pass_at_k",
+    "published_arms",
     "published_curve",
     "published_curves",
     "published_entropy",
     "published_table",
+    "score_curves",
     "summary",
     "thin",
     "training_curves",
+    "verdicts",
 ]
