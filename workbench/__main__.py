@@ -204,6 +204,22 @@ def executions(output: Path | None) -> None:
     click.echo(table.drop(columns=["started", "report"]).to_string(index=False, float_format="%.0f"))
 
 
+@main.command(name="import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--from", "kind", type=click.Choice(["trl", "verl", "wandb", "tensorboard"]), help="The tool that wrote it."
+)
+@click.option("--rollouts", type=click.Path(path_type=Path), help="Folder of its completions or rollout dumps.")
+@click.option("--name", help="Readable part of the run's id.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
+@told_plainly
+def import_(source: Path, **options) -> None:
+    """Import a run of another tool from SOURCE: TRL, verl, an offline run of W&B, TensorBoard event files."""
+    run = wb.open_run(wb.import_run(source, **options))
+    recorded = [name for name in run.metrics if not name.startswith("foreign/") and name != "step"]
+    click.echo(f"run {run.id}: {len(run.metrics)} steps, rollouts of {len(run.rollout_steps)}; {', '.join(recorded)}")
+
+
 @main.command()
 @click.argument("run")
 @click.option("--step", type=int, help="Show rollouts of this kept step.")
@@ -257,6 +273,17 @@ def report(executed: str, html: Path | None) -> None:
     if not source.is_file():
         raise FileNotFoundError(f"no notebook at '{source}'; executed ones lie in outputs/notebooks/")
     click.echo(f"report: {wb.export_html(source, html or source.with_suffix('.html'))}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--reports", type=click.Path(path_type=Path), help="Folder of reports.  [default: outputs/reports]")
+@told_plainly
+def share(folder: Path, reports: Path | None) -> None:
+    """Copy all reports with their index into FOLDER, for any static server."""
+    from workbench.report import share as share_reports
+
+    click.echo(f"index: {share_reports(folder, reports)}")
 
 
 @main.command()

@@ -7,7 +7,18 @@ import pytest
 from scipy import stats
 
 from workbench.study.claims import Claim, claims_table, comparison_note, evaluate, holm, interval, p_value, verdict
-from workbench.study.effects import EFFECTS, Alike, Held, Moves, NotMeasured, Order, Scored, ScoresTogether, Together
+from workbench.study.effects import (
+    EFFECTS,
+    Across,
+    Alike,
+    Held,
+    Moves,
+    NotMeasured,
+    Order,
+    Scored,
+    ScoresTogether,
+    Together,
+)
 
 STEPS, LEVEL = 30, 0.3
 
@@ -132,7 +143,9 @@ def test_effects_on_curves_known_by_hand():
     assert Alike("a", "b", "c").of(runs, 0) == pytest.approx(abs(last - 0.5) / abs(last - 2.0))
     assert ScoresTogether("a", "x", "y").of(runs, 0) == pytest.approx(1.0)
     assert Together("a", "entropy/mean", "entropy/mean").of(runs, 0) == pytest.approx(1.0)
-    assert set(EFFECTS) == {"order", "held", "moves", "scored", "score_moves", "together", "scores_together", "alike"}
+    runs.curves["d"] = np.full((1, STEPS), 1.0)
+    assert Across(("a", "b", "c", "d"), "pass@1").of(runs, 0) == pytest.approx(1.0)
+    assert len(EFFECTS) == 9
 
 
 def test_the_table_shows_published_beside_measured_and_the_note_counts():

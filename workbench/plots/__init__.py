@@ -15,11 +15,15 @@ from workbench.plots.published import published_curve, published_curves, publish
 from workbench.plots.quadrant import inside, quadrants
 from workbench.plots.sampling import thin
 from workbench.plots.strip import film_strip
+from workbench.plots.study import against_published, arm_curves, entropy_against, published_arms, score_curves, verdicts
 from workbench.plots.text import plain
 
 __all__ = [
+    "against_published",
+    "arm_curves",
     "data_table",
     "ema",
+    "entropy_against",
     "entropy_by_sign",
     "film_strip",
     "forecast_bars",
@@ -31,14 +35,17 @@ __all__ = [
     "parting",
     "pass_at_k",
     "plain",
+    "published_arms",
     "published_curve",
     "published_curves",
     "published_entropy",
     "published_table",
     "quadrants",
+    "score_curves",
     "summary",
     "thin",
     "training_curves",
+    "verdicts",
     "warned",
     "waterfall",
 ]

@@ -39,14 +39,14 @@ def data_table(fig: go.Figure) -> pd.DataFrame:
         label, suffix = trace.name, 2
         while label in columns:
             label, suffix = f"{trace.name} ({suffix})", suffix + 1
-        columns[label] = pd.Series(_numbers(trace.y).astype(float), index=pd.Index(_numbers(trace.x)))
+        columns[label] = pd.Series(trace_numbers(trace.y).astype(float), index=pd.Index(trace_numbers(trace.x)))
     if not columns:
         return pd.DataFrame()
     table = pd.concat([c[~c.index.duplicated()] for c in columns.values()], axis=1, keys=columns).sort_index()
     return table.rename_axis(index_name).reset_index()
 
 
-def _numbers(values) -> np.ndarray:
+def trace_numbers(values) -> np.ndarray:
     """Values of a trace as an array; figures read back from JSON hold typed arrays as {"dtype", "bdata" in base64}."""
     if isinstance(values, dict):
         return np.frombuffer(base64.b64decode(values["bdata"]), dtype=np.dtype(values["dtype"]))

@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from traitlets.config import Config
 
-from workbench.report.figures import PaintedFigures
+from workbench.report.figures import PaintedFigures, card_entries
 from workbench.report.parameters import executed_values, read_parameters
 from workbench.store.files import write_text
 
@@ -40,6 +40,7 @@ def export_html(
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "state": state,
         "reason": reason,
+        **card_entries(notebook),
     }
     resources = {
         "card": card,

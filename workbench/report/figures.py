@@ -1,12 +1,15 @@
 """Turns plotly's JSON outputs into HTML that paints offline, with a caption and a data table beside each figure."""
 
 import json
+import re
 from html import escape
 
 import plotly.graph_objects as go
 from nbconvert.preprocessors import Preprocessor
 
 from workbench.plots import data_table, summary
+from workbench.report.claims import CLAIMS_JSON
+from workbench.report.thumbnail import thumbnail
 
 PLOTLY_JSON = "application/vnd.plotly.v1+json"
 MAX_TABLE_ROWS = 200
@@ -21,7 +24,26 @@ class PaintedFigures(Preprocessor):
             if PLOTLY_JSON in data:
                 output["data"] = {"text/html": figure_html(data[PLOTLY_JSON])}
                 resources["figures"] = resources.get("figures", 0) + 1
+            data.pop(CLAIMS_JSON, None)
         return cell, resources
+
+
+def card_entries(notebook) -> dict:
+    """What the index page shows of an executed notebook: the `question` (the first paragraph in bold), how many claims
+    had which verdict, and a `thumbnail` of its last figure with curves."""
+    bold = (
+        re.search(r"^\*\*(.+?)\*\*$", cell.source, re.MULTILINE)
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+    )
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    counts: dict[str, int] = {}
+    for data in outputs:
+        for verdict, count in data.get(CLAIMS_JSON, {}).items():
+            counts[verdict] = counts.get(verdict, 0) + int(count)
+    drawings = (thumbnail(data[PLOTLY_JSON]) for data in outputs[1:] + outputs[:1] if PLOTLY_JSON in data)
+    question = next((found[1] for found in bold if found), "")
+    return {"question": question, "verdicts": counts, "thumbnail": next((svg for svg in drawings if svg), "")}
 
 
 def figure_html(plotly_json: dict) -> str:

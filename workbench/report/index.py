@@ -10,7 +10,9 @@ from workbench.report.export import CARD_ID
 
 CARD = re.compile(rf'<script [^>]*id="{CARD_ID}"[^>]*>(.*?)</script>', re.DOTALL)
 CARD_BYTES = 65_536  # the card stands in the first lines of a report
-COLUMNS = ("report", "state", "parameters set", "date")
+COLUMNS = ("", "report", "claims", "parameters set", "state and date")
+THUMBNAIL = re.compile(r'<svg [^<>]*>(<polyline points="[0-9., -]*" [a-z0-9="#. -]*/>)*</svg>')
+"""What a report's card may draw on the index; anything else it brings is left out."""
 
 
 def index_page(reports_root) -> Path:
@@ -24,7 +26,8 @@ def index_page(reports_root) -> Path:
     css = (files("workbench.report") / "report.css").read_text()
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Entropy workbench: reports</title>'
-        f"<style>{css}</style></head><body><main><h1>Reports</h1><p>{len(cards)} reports, newest first.</p>"
+        f"<style>{css}</style></head><body><main class='wide'>"
+        f"<h1>Reports</h1><p>{len(cards)} reports, newest first.</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></main></body></html>\n"
     )
     root.mkdir(parents=True, exist_ok=True)
@@ -52,5 +55,18 @@ def _row(path: Path, card: dict) -> str:
     parameters = ", ".join(f"{name} = {value}" for name, value in card["parameters"].items()) or "defaults"
     state = f"{card.get('state')}: {card['reason']}" if card.get("reason") else str(card.get("state"))
     link = f'<a href="{escape(path.as_posix(), quote=True)}">{escape(str(card.get("title")))}</a>'
-    cells = (link, escape(state), escape(parameters), escape(str(card.get("date"))))
+    drawing = str(card.get("thumbnail", ""))
+    cells = (
+        drawing if THUMBNAIL.fullmatch(drawing) else "",
+        f"{link}<br>{escape(str(card.get('question', '')))}",
+        _verdicts(card.get("verdicts")),
+        escape(parameters),
+        f"{escape(state)}<br><small>{escape(str(card.get('date')))}</small>",
+    )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _verdicts(counts: object) -> str:
+    """Claims by verdict, one line each."""
+    known = counts if isinstance(counts, dict) else {}
+    return "<br>".join(f"{int(count)} {escape(str(verdict))}" for verdict, count in known.items() if count)

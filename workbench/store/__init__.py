@@ -1,5 +1,6 @@
 """The run folder: its layout, an atomic writer, a reader that gives data frames, and SQL across runs."""
 
+from workbench.store.importers import import_run
 from workbench.store.layout import OUTPUTS_VARIABLE, outputs_root, runs_root
 from workbench.store.query import sql
 from workbench.store.reader import Run, StoredRollouts, list_runs, open_run, runs
@@ -11,6 +12,7 @@ __all__ = [
     "RunLocked",
     "RunWriter",
     "StoredRollouts",
+    "import_run",
     "list_runs",
     "open_run",
     "outputs_root",

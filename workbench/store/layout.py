@@ -16,6 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 OUTPUTS_VARIABLE = "WORKBENCH_OUTPUTS"
+IMPORTED = "imported.json"
+"""In the folder of a run of another tool: which tool, from where, and what to mind. Its config.yaml is that tool's."""
 
 
 def outputs_root() -> Path:

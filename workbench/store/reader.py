@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from workbench.config import RunConfig, load_config
 from workbench.store.files import read_lines
-from workbench.store.layout import Layout, numbered, runs_root
+from workbench.store.layout import IMPORTED, Layout, numbered, runs_root
 from workbench.store.liveness import is_alive
 
 
@@ -40,8 +41,26 @@ class Run:
         return self.path.name
 
     @cached_property
+    def imported(self) -> dict[str, Any] | None:
+        """Of a run of another tool: `tool`, `source` and `notes`; None for our own."""
+        path = self.path / IMPORTED
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    @cached_property
     def config(self) -> RunConfig:
+        """Raises `ValueError` for an imported run, which has only `settings`."""
+        if self.imported:
+            raise ValueError(
+                f"run {self.id} was imported from {self.imported['tool']} and has no RunConfig; see settings"
+            )
         return load_config(self._layout.config)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every field of the config, or of another tool's settings, by dotted name."""
+        if self.imported:
+            return _flat(yaml.safe_load(self._layout.config.read_text(encoding="utf-8")) or {})
+        return _flat(self.config.model_dump(mode="json"))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def _summary(run: Run) -> dict[str, Any]:
     row = {"id": run.id, "state": status["state"], "step": status["step"], "steps": status["steps"]}
     for name in ("entropy/mean", "reward/mean"):
         row[name] = metrics[name].iloc[-1] if name in metrics and len(metrics) else None
-    return {**row, **_flat(run.config.model_dump(mode="json")), "path": str(run.path)}
+    return {**row, **run.settings, "path": str(run.path)}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -237,6 +237,34 @@ class ScoresTogether:
 
 
 @dataclass(frozen=True)
+class Across:
+    """Spearman's ρ over trained models between final entropy and a measure of the last evaluation; claimed positive or
+    negative."""
+
+    models: tuple[str, ...]
+    measure: str
+    where: str | None = None
+    positive: bool = True
+    unit = "ρ over models"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(self.models)
+
+    @property
+    def region(self) -> Region:
+        return (0.0, math.inf) if self.positive else (-math.inf, 0.0)
+
+    def of(self, runs: Measured, seed: int) -> float:
+        entropy = [final(runs.curve(arm, ENTROPY, seed)) for arm in self.arms]
+        scores = [runs.score(arm, self.measure, seed, self.where)[-1] for arm in self.arms]
+        return spearman(entropy, scores)
+
+    def __str__(self) -> str:
+        return f"entropy and {self.measure} of {len(self.models)} models go {'together' if self.positive else 'apart'}"
+
+
+@dataclass(frozen=True)
 class Alike:
     """|Difference of the final entropies| of two arms over that of a third pair, claimed below `below`: the first two
     are alike measured by how far the second two are apart."""
@@ -271,6 +299,7 @@ EFFECTS: dict[str, type] = {
     "score_moves": ScoreMoves,
     "together": Together,
     "scores_together": ScoresTogether,
+    "across": Across,
     "alike": Alike,
 }
 """Effects by the name a study's definition calls them."""

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.plots import training_curves
 from workbench.store import Run
-from workbench.store.writer import HEARTBEAT
+from workbench.store.liveness import HEARTBEAT
 
 STALLED_AFTER = 3 * HEARTBEAT
 """Seconds of silence after which a run counts as stalled: two beats were missed."""

@@ -1,0 +1,63 @@
+"""A table of claims as a notebook and its report show it, and as the index of reports counts it."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+
+CLAIMS_JSON = "application/vnd.workbench.claims+json"
+"""Media type under which an output tells how many claims had which verdict."""
+_SIGNS = {"reproduced": "✓", "contradicted": "✗", "inconclusive": "~", "not run": "–"}
+
+
+class Claims:
+    """Claims with verdicts: `table` as `workbench.study.claims.claims_table` makes it, `note` on testing many."""
+
+    def __init__(self, table: pd.DataFrame, note: str):
+        self.table, self.note = table, note
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Claims by verdict."""
+        return {verdict: int((self.table["verdict"] == verdict).sum()) for verdict in _SIGNS}
+
+    def __repr__(self) -> str:
+        columns = ["sentence", "published", "measured", "low", "high", "seeds", "verdict"]
+        return f"{self.table[columns].to_string(index=False, float_format='%.3f')}\n{self.note}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"text/html": self._html(), "text/plain": repr(self), CLAIMS_JSON: self.counts}
+
+    def _html(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("verdict", "claim", "source", "published", "measured", "seeds"))
+        rows = "".join(_row(row) for row in self.table.to_dict("records"))
+        return (
+            f'<table class="wb-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+            f"<p><small>Measured: mean over seeds with its 95 % t interval. {escape(self.note)}</small></p>"
+        )
+
+
+def _row(row: dict) -> str:
+    verdict = (
+        f'<strong class="wb-{row["verdict"].replace(" ", "-")}">{_SIGNS[row["verdict"]]} {row["verdict"]}</strong>'
+    )
+    doubtful = row["verdict"] == "reproduced" and not row["holm"]
+    reason = row["reason"] or ("not after correction for the other claims" if doubtful else "")
+    cells = (
+        verdict + (f"<br><small>{escape(reason)}</small>" if reason else ""),
+        f"{escape(row['sentence'])}<br><small>{escape(row['prediction'])}</small>",
+        escape(row["source"]),
+        _number(row["published"]),
+        f"{_number(row['measured'])}{_interval(row)}<br><small>{escape(row['effect'])}</small>",
+        str(row["seeds"]),
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _interval(row: dict) -> str:
+    return "" if pd.isna(row["low"]) else f" <small>[{row['low']:+.3f}, {row['high']:+.3f}]</small>"
+
+
+def _number(value) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:+.3f}"
