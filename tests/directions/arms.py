@@ -59,6 +59,16 @@ ARMS: dict[str, dict] = {
     "random reward + clip_high_only": random_reward_and("clip_high_only"),
 }
 
+CHECKS: dict[str, dict] = {
+    "entropic 0.2, gains of the curves": grpo_and("entropic", target=0.2, proportional=5.0, integral=0.03),
+    "pos_adv_reweight 0.2, Δ = 0.25": grpo_and("pos_adv_reweight", target=0.2, delta=0.25),
+    "aer 0.4, sign rule, all prompts": grpo_and(
+        "aer", target_ratio=0.4, update="sign", maximum=0.5, weighting="uniform"
+    ),
+}
+"""Runs that say why a controller missed its target: the gains that fit EntroPIC's published curves instead of its
+script's, λ as fast over 80 steps as published over 402, and AER's bonus on all prompts instead of the hard ones."""
+
 
 def config(arm: str, seed: int) -> RunConfig:
-    return preset("cpu", BASE | ARMS[arm] | {"seed": seed})
+    return preset("cpu", BASE | (ARMS | CHECKS)[arm] | {"seed": seed})

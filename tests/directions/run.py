@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one run per core, before torch is imported
 
-from tests.directions.arms import ARMS, SEEDS, config
+from tests.directions.arms import ARMS, CHECKS, SEEDS, config
 from workbench.store import open_run
 from workbench.training import train_run
 
@@ -33,7 +33,7 @@ def load_curves() -> dict[str, dict]:
 
 def main(jobs: int) -> None:
     done = load_curves()
-    cells = [(arm, seed) for seed in SEEDS for arm in ARMS if config(arm, seed).content_hash not in done]
+    cells = [(arm, seed) for seed in SEEDS for arm in ARMS | CHECKS if config(arm, seed).content_hash not in done]
     with ProcessPoolExecutor(jobs) as pool:
         running = {pool.submit(curve, *cell): cell for cell in cells}
         for number, future in enumerate(as_completed(running), 1):
