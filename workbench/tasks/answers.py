@@ -26,8 +26,9 @@ SECONDS = 5.0
 """CPU time of one verdict."""
 MEGABYTES = 2048
 """Address space of one process. Linux enforces it; macOS does not."""
-WALL_FACTOR, WALL_EXTRA = 4.0, 20.0
-"""A process without a reply after 4 × its CPU seconds + 20 s (starting and importing included) is killed."""
+WALL_FACTOR, WALL_EXTRA = 20.0, 120.0
+"""A process without a reply after 20 × its CPU seconds + 120 s (starting and importing included) is killed: room for a
+machine that gives it a twentieth of a core, since nothing that judges ever waits for something else."""
 JOBS_PER_PROCESS = 2000
 """Jobs after which a process is replaced, since sympy's caches grow."""
 MAX_REPLY = 1 << 28

@@ -18,6 +18,7 @@ from workbench.tasks.naming import SetName
 SETS = {"ifeval": Source("google/IFEval", "train")}
 """Hub ids (K)."""
 MAX_CHARACTERS = 400_000  # of a response that is judged; 32k tokens of English are about 150 000
+LOADING_SECONDS = 60.0  # CPU time for a look at all instructions of a file
 NEED_SENTENCES = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
 """Instructions whose checkers split text into sentences with NLTK's trained model."""
 SENTENCE_MODEL = "tokenizers/punkt_tab/english"
@@ -115,9 +116,9 @@ def _prompts(name: str, source: Source, path: str) -> tuple[Prompt, ...]:
     records = load_records(name, source, path)
     prompts = [_prompt(name, record, f"record {number} of '{place}'") for number, record in enumerate(records, 1)]
     asked = [[prompt.data.instructions, prompt.data.arguments] for prompt in prompts]
-    outcome = pool().run([Job("instruction_faults", {"requests": asked})])[0]
+    outcome = pool().run([Job("instruction_faults", {"requests": asked}, LOADING_SECONDS)])[0]
     if outcome.error:
-        raise ConfigError(f"the checkers of '{name}' cannot be used: {outcome.error}")
+        raise ConfigError(f"the instructions of '{place}' could not be looked through ({outcome.error})")
     for number, fault in enumerate(outcome.result, 1):
         if fault:
             raise ConfigError(f"record {number} of '{place}': {fault}")
