@@ -10,15 +10,16 @@ from torch import Tensor
 
 from workbench.config import TaskConfig
 from workbench.policy.model import Policy
-from workbench.rollout import NativeEngine, Stream
+from workbench.rollout import Engine, NativeEngine, Stream
 from workbench.tables import Rollouts, Table, concatenate
 from workbench.tasks import Prompt, get_task
 from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
 from workbench.training.prompts import prompt_entropy
+from workbench.training.update import score_in_parts
 
-PROMPT_BUDGET = 16384
-"""Prompt tokens per forward when their entropy is taken."""
+TOKEN_BUDGET = 16384
+"""Tokens per forward when the entropy of prompts, or of responses by an engine that does not give it, is taken."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,21 @@ class Evaluation:
         """Number of the first prompt of each part."""
         return range(0, len(self.questions), self._prompts_per_part)
 
-    def part(self, policy: Policy, first: int) -> Table:
-        """Sample the part that begins with prompt number `first`; one row per sample, columns as in `evaluate`."""
+    def part(self, policy: Policy, first: int, engine: Engine | None = None) -> Table:
+        """Sample the part that begins with prompt number `first`; one row per sample, columns as in `evaluate`.
+
+        `engine` samples from `policy`; by default natively."""
         asked = self.questions[first : first + self._prompts_per_part]
         ids = [policy.encode(text) for text in ask(asked, self.task, policy.tokenizer)]
         stream = Stream(self.seed, self.step, f"evaluate/{self.name}", first)
         heat = torch.full((len(asked),), self.temperature)
         length = get_task(self.name).max_response_tokens
-        rollouts = NativeEngine(policy).generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
-        entropy = prompt_entropy(policy, ids, PROMPT_BUDGET)
+        engine = engine or NativeEngine(policy)
+        rollouts = engine.generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
+        if "entropy" not in rollouts.tokens:
+            rollouts = rollouts.with_sequences(score_temperature=rollouts.sequences.temperature)
+            rollouts = rollouts.with_tokens(entropy=score_in_parts(policy, rollouts, TOKEN_BUDGET).entropy)
+        entropy = prompt_entropy(policy, ids, TOKEN_BUDGET)
         samples = _samples(verify(rollouts, asked, policy.tokenizer), first, entropy)
         count = len(samples)
         settings = {"temperature": torch.full((count,), self.temperature), "top_p": torch.full((count,), self.top_p)}
@@ -80,6 +87,7 @@ def evaluate(
     *,
     top_p: float = 1.0,
     task: TaskConfig | None = None,
+    engine: Engine | None = None,
 ) -> Table:
     """All parts of an `Evaluation`, one row per sample.
 
@@ -89,12 +97,13 @@ def evaluate(
     temperature and top_p.
     """
     evaluation = Evaluation(name, prompts, samples, temperature, seed, step, top_p, batch, task or TaskConfig())
-    return concatenate([evaluation.part(policy, first) for first in evaluation.starts()])
+    return concatenate([evaluation.part(policy, first, engine) for first in evaluation.starts()])
 
 
 def _samples(rollouts: Rollouts, first_prompt: int, entropy_of_prompt: Tensor) -> Table:
     sequences = rollouts.sequences
-    columns = {name: sequences[name] for name in sequences if name not in ("group", "temperature")}
+    left_out = ("group", "temperature", "score_temperature")
+    columns = {name: sequences[name] for name in sequences if name not in left_out}
     columns |= {
         "prompt": sequences.prompt + first_prompt,
         "logp": rollouts.sum_by_sequence(rollouts.tokens.rollout_logp),

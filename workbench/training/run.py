@@ -6,7 +6,7 @@ import errno
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from workbench.config import RunConfig
@@ -77,8 +77,9 @@ class _Loop:
     def run(self) -> None:
         self.writer.begin()
         self.writer.status("running", 0)
-        with _stop_requests() as requested:
+        with _stop_requests() as requested, ExitStack() as stack:
             self.trainer = Trainer(self.config)
+            stack.callback(self.trainer.engine.close)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
             for caution in self.config.cautions():
@@ -135,6 +136,7 @@ class _Loop:
                 self.config.seed,
                 self.step,
                 task=self.config.task,
+                engine=self.trainer.engine,
             )
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
