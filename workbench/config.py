@@ -2,7 +2,8 @@
 
 Every field states type, unit, range and help. Unknown keys are refused with the nearest valid name, impossible
 combinations with one sentence that names the field and the remedy, before any compute is spent. Fields that cannot
-change the result (`name`, `policy.device`, `policy.activation_checkpointing`, `storage`) stay outside the hash.
+change the result (`name`, `policy.device`, `policy.activation_checkpointing`, `rollout.vllm`, `storage`) stay outside
+the hash.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from workbench.sections import OptimiserConfig, PolicyConfig, Section
+from workbench.sections import OptimiserConfig, PolicyConfig, Section, VllmConfig
 
 METHODS: dict[str, type[BaseModel]] = {}
 """Registered methods by name; `workbench.methods` fills it on import, so that this module depends on none of them."""
@@ -104,7 +105,10 @@ class TaskConfig(Section):
 
 
 class RolloutConfig(Section):
-    engine: Literal["native"] = Field("native", description="sampling engine")
+    engine: Literal["native", "vllm"] = Field(
+        "native", description="sampling engine: the trainer's own weights in place, or vLLM in a process of its own"
+    )
+    vllm: VllmConfig = Field(default_factory=VllmConfig, description="how vLLM is run, where it is")
     prompts: int = Field(32, ge=1, description="prompts per rollout step")
     samples: int = Field(16, ge=1, description="responses per prompt: the group size")
     temperature: float = Field(1.0, gt=0, le=10, description="sampling temperature; log-probs and entropy use it too")
@@ -211,6 +215,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"optimiser.warmup_updates ({self.optimiser.warmup_updates}) exceeds the run's {updates}; lower it"
             )
+        if rollout.engine == "vllm" and training.old_logp != "trainer":
+            raise ValueError(
+                "rollout.engine 'vllm' gives no entropy, and log-probs that differ from the trainer's by rounding; set "
+                "training.old_logp to 'trainer'"
+            )
         if training.score_temperature == "base" and training.old_logp != "trainer":
             raise ValueError(
                 "training.score_temperature 'base' needs log-probs the sampler does not have; set training.old_logp to "
@@ -259,7 +268,7 @@ class RunConfig(Section):
         Fields named in `HASHED_IF_SET` count only where they differ from their default, so that a run made before
         there were such fields keeps its hash, and with it its folder.
         """
-        outside = {"name": True, "storage": True, "policy": {"device", "activation_checkpointing"}}
+        outside = {"name": True, "storage": True, "policy": {"device", "activation_checkpointing"}, "rollout": {"vllm"}}
         content = self.model_dump(mode="json", exclude=outside)
         for section, fields in HASHED_IF_SET.items():
             plain = type(getattr(self, section))().model_dump(mode="json")

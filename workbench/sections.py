@@ -57,6 +57,16 @@ class PolicyConfig(Section):
         return self
 
 
+class VllmConfig(Section):
+    """How vLLM is run; nothing of it changes what is sampled, except for rounding."""
+
+    cache_gib: float = Field(4.0, gt=0, description="GiB of memory for keys and values; the trainer keeps the rest")
+    max_sequences: int = Field(512, ge=1, description="responses in progress at a time")
+    max_length: int = Field(0, ge=0, description="longest prompt and response together, in tokens; 0: the model's own")
+    tensor_parallel: int = Field(1, ge=1, description="devices the sampler's weights are split over")
+    sleep: bool = Field(False, description="give the cache's and the weights' GPU memory back while the trainer works")
+
+
 class OptimiserConfig(Section):
     name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or plain stochastic gradient descent")
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate; below 1 for AdamW")

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import Gemma2Config, MistralConfig
 
 from tests.tiny import own_logps, tiny_model, tiny_policy, tiny_tokenizer
@@ -41,8 +43,10 @@ def test_log_probs_and_entropies_equal_the_models_own(architecture, temperature)
     torch.testing.assert_close(got.entropy.double(), torch.cat([e[1] for e in expected]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("short", [attention.SHORT, 1], ids=["one bucket", "many buckets"])
 @pytest.mark.parametrize("lengths", [((4, 1, 9), (6, 2), (1, 1)), ((5, 5), (5, 5), (5, 5))])
-def test_gradients_equal_those_of_a_naive_loop(lengths):
+def test_gradients_equal_those_of_a_naive_loop(lengths, short, monkeypatch):
+    monkeypatch.setattr(attention, "SHORT", short)
     rollouts = batch((4, 4, 4) if lengths[0] == (5, 5) else (3, 7, 5), lengths)
     model = tiny_model().double()
     policy = Policy(model, tiny_tokenizer())
@@ -73,6 +77,17 @@ def test_packing_order_and_company_change_nothing():
             expected = together[rollouts.tokens.sequence == row]
             torch.testing.assert_close(mine, expected, atol=1e-5, rtol=0)
             torch.testing.assert_close(by_itself, expected, atol=1e-5, rtol=0)
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=60))
+def test_buckets_hold_every_length_once_within_a_factor_of_two(lengths):
+    lengths = torch.tensor(lengths)
+    buckets = attention.length_buckets(lengths)
+    assert sorted(torch.cat(buckets).tolist()) == list(range(len(lengths)))
+    for members in buckets:
+        assert lengths[members].max() < 2 * lengths[members].clamp(min=attention.SHORT).min()
+    padded = sum(len(members) * int(lengths[members].max()) for members in buckets)
+    assert padded < 2 * int(lengths.clamp(min=attention.SHORT).sum())
 
 
 def test_both_attention_kernels_agree(monkeypatch):

@@ -26,6 +26,7 @@ transformers.utils.logging.disable_progress_bar()  # loading and saving happen m
 BUNDLED = "bundled"
 WEIGHTS = "model.safetensors"
 """What `save_pretrained` calls the weights of a model that fits in one file."""
+HALF = (torch.bfloat16, torch.float16)
 SELF_CHECK_TOLERANCE = 2e-3
 """Largest |log-prob| gap allowed between this module's forward and the model's own, relative to the largest logit:
 far above fp32 rounding, far below what a missed soft-cap, scale or attention rule changes."""
@@ -58,7 +59,7 @@ class Policy:
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
         """Last hidden states [B, T, D] of input_ids [B, T]; `context` decides what attends to what."""
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision in HALF):
             decoder = self.model.get_decoder()
             output = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, attention_context=context)
         return output.last_hidden_state

@@ -51,6 +51,12 @@ class NativeEngine:
                 pass
         return state.rollouts()
 
+    def weights_changed(self) -> None:
+        """Nothing to do: it reads the policy's weights where they are."""
+
+    def close(self) -> None:
+        """Nothing to do: its caches end with each call."""
+
 
 class _Cache:
     """Keys and values per layer, [n, Hkv, capacity, D]: prompt columns (padded on the right), then response columns."""
@@ -98,7 +104,7 @@ class _PrefillAttention(PackedAttention):
 
     def attend(self, layer, query, key, value, scaling):
         rows = (x.transpose(1, 2).reshape(x.shape[2], -1) for x in (key, value))
-        grids = (self.prompts.grid(x) for x in rows)
+        grids = (self.prompts.split(x)[0] for x in rows)
         self.cache.store_prompts(layer, *(grid.unflatten(-1, (-1, query.shape[-1])) for grid in grids))
         return super().attend(layer, query, key, value, scaling)
 

@@ -24,6 +24,12 @@ class Stream:
     first_prompt: int = 0
 
 
+def request_seed(stream: Stream, prompt: int, sample: int) -> int:
+    """Seed (63 bits) of one response for an engine that draws by itself, from (seed, step, purpose, prompt, sample)."""
+    name = f"{stream.seed}/{stream.step}/{stream.purpose}/{stream.first_prompt + prompt}/{sample}"
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 1
+
+
 class UniformBlocks:
     """Uniform [0, 1) draws per sample, made in blocks of positions from one Philox counter stream per sample."""
 

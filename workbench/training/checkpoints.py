@@ -58,6 +58,7 @@ def load_checkpoint(layout: Layout, trainer: Trainer, before: int | None = None)
         return 0
     step, (folder, *_) = list(found.items())[-1]
     trainer.policy.restore(folder)
+    trainer.engine.weights_changed()
     state = json.loads((folder / STATE).read_text())
     trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
     if trainer.critic is not None:

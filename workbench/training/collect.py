@@ -15,7 +15,7 @@ from workbench.methods import Composition
 from workbench.methods.terms import Progress
 from workbench.metrics.diversity import semantic_entropy
 from workbench.policy.model import Policy
-from workbench.rollout import NativeEngine, Stream
+from workbench.rollout import NativeEngine, Stream, make_engine
 from workbench.tables import Rollouts, Table, concatenate, token_index
 from workbench.tasks import Prompt, Task, get_task
 from workbench.tasks.chat import ask
@@ -48,8 +48,8 @@ class Collector:
         self.config, self.policy, self.methods = config, policy, methods
         task = get_task(config.task.name)
         self.max_new_tokens = config.rollout.max_new_tokens or task.max_response_tokens
+        self.engine = make_engine(config.rollout, policy)
         self.prompts = self._training_prompts(task)
-        self.engine = NativeEngine(policy)
         self.walk = PromptWalk(len(self.prompts), config.seed)
         self.table = Table(id=torch.arange(len(self.prompts)), text=[prompt.text for prompt in self.prompts])
         if "semantic_entropy" in methods.needs:
@@ -138,7 +138,8 @@ class Collector:
 
     def _sample(self, policy: Policy, asked: list[Prompt], temperature: Tensor, stream: Stream, **options) -> Rollouts:
         rollout = self.config.rollout
-        return NativeEngine(policy).generate(
+        engine = self.engine if policy is self.policy else NativeEngine(policy)
+        return engine.generate(
             self._encoded(asked),
             options.get("samples", rollout.samples),
             temperature,

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from workbench.config import TaskConfig
 from workbench.policy.model import Policy
-from workbench.rollout import NativeEngine, Stream
+from workbench.rollout import Engine, NativeEngine, Stream
 from workbench.tables import Rollouts, Table, concatenate
 from workbench.tasks import Prompt, get_task
 from workbench.tasks.chat import ask
 from workbench.training.advantages import verify
 from workbench.training.prompts import prompt_entropy, reading_cautions
+from workbench.training.update import score_in_parts
 
-PROMPT_BUDGET = 16384
-"""Prompt tokens per forward when their entropy is taken."""
+TOKEN_BUDGET = 16384
+"""Tokens per forward when the entropy of prompts, or of responses by an engine that does not give it, is taken."""
 
 
 @lru_cache(maxsize=32)
@@ -59,29 +60,33 @@ class Evaluation:
         texts = ask(questions(self.name, self.prompts), self.task, policy.tokenizer)
         return reading_cautions(policy, self.name, texts)
 
-    def sample(self, policy: Policy) -> Table:
-        """All parts: one row per sample.
+    def sample(self, policy: Policy, engine: Engine | None = None) -> Table:
+        """All parts: one row per sample. `engine` samples from `policy`; by default natively.
 
         Columns: step, set, prompt, sample, prompt_text, text, correct, reward, length, logp (sum over the response,
         nats, of the distribution sampled from, temperature and nucleus included), entropy (mean over its tokens, nats,
         whole vocabulary at the sampling temperature), finished, answer, the task's measures, prompt_entropy (see that
         function), temperature and top_p.
         """
-        return concatenate([self.part(policy, first) for first in self.starts()])
+        return concatenate([self.part(policy, first, engine) for first in self.starts()])
 
     def starts(self) -> range:
         """Number of the first prompt of each part."""
         return range(0, len(questions(self.name, self.prompts)), self._prompts_per_part)
 
-    def part(self, policy: Policy, first: int) -> Table:
-        """Sample the part that begins with prompt number `first`; columns as in `sample`."""
+    def part(self, policy: Policy, first: int, engine: Engine | None = None) -> Table:
+        """Sample the part that begins with prompt number `first`; columns and `engine` as in `sample`."""
         asked = questions(self.name, self.prompts)[first : first + self._prompts_per_part]
         ids = [policy.encode(text) for text in ask(asked, self.task, policy.tokenizer)]
         stream = Stream(self.seed, self.step, f"evaluate/{self.name}", first)
         heat = torch.full((len(asked),), self.temperature)
         length = self.max_new_tokens or get_task(self.name).max_response_tokens
-        rollouts = NativeEngine(policy).generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
-        entropy = prompt_entropy(policy, ids, PROMPT_BUDGET)
+        engine = engine or NativeEngine(policy)
+        rollouts = engine.generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
+        if "entropy" not in rollouts.tokens:
+            rollouts = rollouts.with_sequences(score_temperature=rollouts.sequences.temperature)
+            rollouts = rollouts.with_tokens(entropy=score_in_parts(policy, rollouts, TOKEN_BUDGET).entropy)
+        entropy = prompt_entropy(policy, ids, TOKEN_BUDGET)
         samples = _samples(verify(rollouts, asked, policy.tokenizer), first, entropy)
         count = len(samples)
         settings = {"temperature": torch.full((count,), self.temperature), "top_p": torch.full((count,), self.top_p)}
@@ -94,7 +99,8 @@ class Evaluation:
 
 def _samples(rollouts: Rollouts, first_prompt: int, entropy_of_prompt: Tensor) -> Table:
     sequences = rollouts.sequences
-    columns = {name: sequences[name] for name in sequences if name not in ("group", "temperature")}
+    left_out = ("group", "temperature", "score_temperature")
+    columns = {name: sequences[name] for name in sequences if name not in left_out}
     columns |= {
         "prompt": sequences.prompt + first_prompt,
         "logp": rollouts.sum_by_sequence(rollouts.tokens.rollout_logp),

@@ -6,7 +6,7 @@ import errno
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from workbench.config import RunConfig
@@ -81,8 +81,9 @@ class _Loop:
     def run(self) -> None:
         self.writer.begin()
         self.writer.status("running", 0)
-        with _stop_requests() as requested:
+        with _stop_requests() as requested, ExitStack() as stack:
             self.trainer = Trainer(self.config)
+            stack.callback(self.trainer.engine.close)
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
             self.entropy = self._smoothed_so_far()
@@ -163,7 +164,7 @@ class _Loop:
             if self.writer.layout.evaluation(self.step, name).exists():
                 continue
             started = time.perf_counter()
-            samples = self._evaluation(name).sample(self.trainer.policy)
+            samples = self._evaluation(name).sample(self.trainer.policy, self.trainer.engine)
             self.writer.evaluation(self.step, name, samples)
             correct = samples.correct.double().mean().item()
             self.log(

@@ -16,6 +16,7 @@ from workbench.methods.terms import Progress
 from workbench.metrics.step import change_metrics, step_metrics, update_metrics
 from workbench.metrics.token_classes import classify
 from workbench.policy.model import Policy, policy_from
+from workbench.rollout import Engine
 from workbench.tables import NonFiniteError, Rollouts, require_finite
 from workbench.training.advantages import assign_advantages
 from workbench.training.batching import mini_batches
@@ -62,6 +63,10 @@ class Trainer:
     def _reference(self) -> Policy:
         """The policy the run started from: the model with its adapters off, or a second copy."""
         return self.policy.without_adapters() if self.policy.adapted is not None else _load(self.config)
+
+    @property
+    def engine(self) -> Engine:
+        return self.collector.engine
 
     def step(self, step: int) -> StepResult:
         """Rollout step `step` (1, 2, …). Raises `NonFiniteError`, with the batch, when anything becomes non-finite."""
@@ -148,6 +153,7 @@ class Trainer:
             for name in UPDATE_COLUMNS:
                 seen[name][places] = done[name]
             seen["update"][places] = update
+        self.engine.weights_changed()
         means = {key: float(np.mean([update[key] for update in applied])) for key in applied[0]} if applied else {}
         return rollouts.with_tokens(**seen), {**means, "update/count": len(applied)}
 

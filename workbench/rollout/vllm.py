@@ -1,0 +1,248 @@
+"""The vLLM engine: sampling in a process of its own, with the trainer's weights put into it in place after updates.
+
+vLLM runs in a freshly started Python, never in the trainer's: its memory is really released when the engine is closed,
+several runs can follow one another in one notebook, and its death is an exception here. Weights travel through shared
+memory; of a policy with adapters only the adapters do, after the base weights have gone over once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workbench.policy.adapters import save_adapters
+from workbench.policy.model import Policy
+from workbench.rollout.streams import Stream, request_seed
+from workbench.rollout.vllm_worker import Entry, shared_tensors
+from workbench.sections import VllmConfig
+from workbench.tables import Rollouts, Table, require_finite, token_index
+
+ALIGNMENT = 64
+"""Bytes: tensors in the shared file start at multiples of this, so that any dtype can view them."""
+LOG_LINES = 15
+"""Last lines of vLLM's log that go into an error message."""
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # this process is vLLM's own already
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # trainer and sampler take turns on the same cores
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+class EngineDied(RuntimeError):
+    """The process of the sampling engine has ended, or vLLM failed in it."""
+
+
+class VllmEngine:
+    """Samples with vLLM from the weights `policy` had when `weights_changed` was last called, or at the start.
+
+    The process starts with the first `generate`. Close it with `close`; it also ends with this process.
+    """
+
+    def __init__(self, policy: Policy, config: VllmConfig):
+        if find_spec("vllm") is None:
+            raise ValueError(
+                "rollout.engine 'vllm' needs vLLM, which is not installed; run `make vllm`, or set it to 'native'"
+            )
+        self.policy, self.config = policy, config
+        self.process: subprocess.Popen | None = None
+        self._stale, self._syncs = True, 0
+
+    def generate(
+        self,
+        prompts: list[Tensor],
+        samples: int,
+        temperature: Tensor,
+        max_new_tokens: int,
+        stream: Stream,
+        *,
+        top_p: float = 1.0,
+        discriminator: bool = False,
+    ) -> Rollouts:
+        """Like `NativeEngine.generate`, but tokens have no `entropy` and no `expected_discriminator`: vLLM gives
+        neither, the trainer's scoring does. Every response has a seed of its own, see `request_seed`.
+
+        Raises `NonFiniteError` naming prompt and sample, and `EngineDied`.
+        """
+        self._begin()
+        count = len(prompts)
+        heat = temperature.double().repeat_interleave(samples)
+        answer = self._ask(
+            "generate",
+            prompts=[ids.tolist() for ids in prompts for _ in range(samples)],
+            temperatures=heat.tolist(),
+            seeds=[request_seed(stream, prompt, sample) for prompt in range(count) for sample in range(samples)],
+            top_p=top_p,
+            max_tokens=max_new_tokens,
+            stop_token_ids=list(self.policy.eos_ids),
+        )
+        if self.config.sleep:
+            self._ask("sleep")
+        device = self.policy.device
+        got = {name: torch.from_numpy(values).to(device) for name, values in answer.items()}
+        rollouts = _rollouts([ids.to(device) for ids in prompts], samples, heat.float().to(device), got)
+        require_finite(rollouts, "rollout_logp", got["logp"], "the policy's logits are broken while sampling with vLLM")
+        return rollouts
+
+    def weights_changed(self) -> None:
+        """The policy is not what it was: send it before the next sampling."""
+        self._stale = True
+
+    def close(self) -> None:
+        """End the process and free its memory and the shared files; sampling again starts a new one."""
+        if self.process is not None:
+            self._finalizer()
+            self.process = None
+
+    def _begin(self) -> None:
+        fresh = self.process is None
+        if fresh:
+            self._start()
+        elif self.config.sleep:
+            self._ask("wake")
+        if not self._stale and not fresh:
+            return
+        adapted = self.policy.adapted
+        if adapted is None or fresh:
+            self._send_weights()
+        if adapted is not None:
+            self._syncs += 1
+            folder = self.folder / f"adapter-{self._syncs}"
+            folder.mkdir()
+            save_adapters(adapted, folder)
+            self._ask("adapter", folder=str(folder), number=self._syncs)
+            for file in folder.iterdir():
+                file.unlink()
+        self._stale = False
+
+    def _start(self) -> None:
+        memory = Path("/dev/shm")
+        self.folder = Path(tempfile.mkdtemp(prefix="workbench-vllm-", dir=memory if memory.is_dir() else None))
+        ours, theirs = socket.socketpair()
+        with theirs, (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__ + "_worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | ENVIRONMENT,
+                start_new_session=True,
+            )
+        self.connection = Connection(ours.detach())
+        self._finalizer = weakref.finalize(self, _shut_down, self.process, self.connection, self.folder)
+        # The shape of the model is all vLLM has to know; its weights, the head's own included, are sent.
+        config = self.policy.model.config.__class__.from_dict(self.policy.model.config.to_dict())
+        config.tie_word_embeddings = False
+        config.save_pretrained(self.folder / "model")
+        self._ask("start", **self._settings())
+
+    def _settings(self) -> dict:
+        on_gpu = self.policy.device.type == "cuda"
+        rank = 0 if self.policy.adapted is None else self.policy.adapted.peft_config["default"].r
+        lora = {"enable_lora": True, "max_lora_rank": max(8, rank), "max_loras": 1} if rank else {}
+        return {
+            "model": str(self.folder / "model"),
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",
+            "dtype": str(self.policy.precision).removeprefix("torch."),
+            "logprobs_mode": "processed_logprobs",
+            "tensor_parallel_size": self.config.tensor_parallel,
+            "max_num_seqs": self.config.max_sequences,
+            "max_model_len": self.config.max_length or None,
+            "kv_cache_memory_bytes": int(self.config.cache_gib * 2**30),
+            "enable_sleep_mode": self.config.sleep,
+            "enforce_eager": not on_gpu,  # on CPU compilation takes minutes
+            **lora,
+        }
+
+    def _send_weights(self) -> None:
+        """Write the model's weights, in the dtype vLLM computes in, to the shared file, and have them loaded."""
+        path, weights = self.folder / "weights", model_weights(self.policy)
+        dtype = self.policy.precision
+        entries: list[Entry] = []
+        size = 0
+        for name, tensor in weights.items():
+            entries.append((name, str(dtype).removeprefix("torch."), tuple(tensor.shape), size))
+            size += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        with path.open("ab") as file:
+            file.truncate(size)
+        for (_, target), tensor in zip(shared_tensors(str(path), entries), weights.values(), strict=True):
+            target.copy_(tensor)
+        self._ask("load", path=str(path), entries=entries)
+        if self.policy.adapted is not None:
+            path.unlink()  # the base goes over once
+
+    def _ask(self, name: str, **arguments):
+        try:
+            self.connection.send((name, arguments))
+            state, answer = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise EngineDied(self._account(f"ended ({_exit(self.process)})")) from error
+        if state == "failed":
+            raise EngineDied(self._account(f"failed: {answer.strip().splitlines()[-1]}"))
+        return answer
+
+    def _account(self, what: str) -> str:
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()[-LOG_LINES:]
+        self.close()
+        return f"the vLLM engine {what}; train the same config to continue. Its last lines:\n" + "\n".join(lines)
+
+
+def model_weights(policy: Policy) -> dict[str, Tensor]:
+    """The model's weights by their names in a checkpoint, without adapters; a tied head counts as a weight too."""
+    weights = {
+        name.replace(".base_layer.", "."): tensor.detach()
+        for name, tensor in policy.model.named_parameters()
+        if "lora_" not in name
+    }
+    return weights | {"lm_head.weight": policy.model.get_output_embeddings().weight.detach()}
+
+
+def _rollouts(prompts: list[Tensor], samples: int, heat: Tensor, got: dict[str, Tensor]) -> Rollouts:
+    prompt = torch.arange(len(prompts), device=heat.device).repeat_interleave(samples)
+    sequences = Table(
+        prompt=prompt,
+        sample=torch.arange(len(prompt), device=heat.device) % samples,
+        group=prompt,
+        length=got["length"],
+        temperature=heat,
+        finished=got["finished"],
+    )
+    sequence, position = token_index(got["length"])
+    tokens = Table(sequence=sequence, position=position, token=got["token"], rollout_logp=got["logp"])
+    return Rollouts(prompts, sequences, tokens)
+
+
+def _exit(process: subprocess.Popen) -> str:
+    try:
+        code = process.wait(10)
+    except subprocess.TimeoutExpired:
+        return "its connection broke"
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _shut_down(process: subprocess.Popen, connection: Connection, folder: Path) -> None:
+    connection.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # and what it started, for tensor parallelism
+    process.wait()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    folder.rmdir()

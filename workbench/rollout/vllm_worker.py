@@ -1,0 +1,111 @@
+"""The process in which vLLM lives: `python -m workbench.rollout.vllm_worker FD`, started by `VllmEngine`.
+
+It takes one request at a time from the socket FD and ends when the other side closes it, so it never outlives the
+process it samples for. Weights and adapters come through files in shared memory that the trainer wrote.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+
+Entry = tuple[str, str, tuple[int, ...], int]
+"""A tensor in the shared file: name, dtype, shape, offset in bytes."""
+
+
+class WeightSync:
+    """What vLLM's workers, one per device, can do besides: take weights in place."""
+
+    def load_shared(self, path: str, entries: list[Entry]) -> None:
+        """Load the tensors of the shared file `path` into the model that is already there."""
+        self.reload_weights(weights_iterator=shared_tensors(path, entries), is_checkpoint_format=True)
+
+
+def shared_tensors(path: str, entries: list[Entry]) -> list[tuple[str, torch.Tensor]]:
+    """Views of the tensors that lie in the file `path`, which is mapped, not read."""
+    block = torch.from_file(path, shared=True, size=Path(path).stat().st_size, dtype=torch.uint8)
+    tensors = []
+    for name, dtype_name, shape, offset in entries:
+        dtype = getattr(torch, dtype_name)
+        size = int(np.prod(shape)) * dtype.itemsize
+        tensors.append((name, block[offset : offset + size].view(dtype).view(shape)))
+    return tensors
+
+
+class Server:
+    """Answers `start`, `load`, `adapter`, `generate`, `sleep` and `wake`, each with keyword arguments."""
+
+    def __init__(self):
+        self.adapter_request = None
+
+    def start(self, **settings) -> None:
+        from vllm import LLM
+
+        self.llm = LLM(**settings, worker_extension_cls=f"{__name__}.{WeightSync.__name__}")
+
+    def load(self, path: str, entries: list[Entry]) -> None:
+        self.llm.collective_rpc("load_shared", args=(path, entries))
+        self.llm.reset_prefix_cache()  # its keys and values are of the old weights
+
+    def adapter(self, folder: str, number: int) -> None:
+        """Sample with the adapter in `folder` from now on. Its name is new, so the prefix cache starts anew for it."""
+        from vllm.lora.request import LoRARequest
+
+        if self.adapter_request is not None:
+            self.llm.llm_engine.remove_lora(self.adapter_request.lora_int_id)
+        self.adapter_request = LoRARequest(f"adapter-{number}", number, folder)
+        self.llm.llm_engine.add_lora(self.adapter_request)
+
+    def generate(
+        self, prompts: list[list[int]], temperatures: list[float], seeds: list[int], **shared
+    ) -> dict[str, np.ndarray]:
+        """One response per prompt; `shared` holds top_p, max_tokens and stop_token_ids."""
+        from vllm import SamplingParams
+
+        parameters = [
+            SamplingParams(temperature=heat, seed=seed, logprobs=0, detokenize=False, **shared)
+            for heat, seed in zip(temperatures, seeds, strict=True)
+        ]
+        asked = [{"prompt_token_ids": ids} for ids in prompts]
+        outputs = self.llm.generate(asked, parameters, use_tqdm=False, lora_request=self.adapter_request)
+        responses = [output.outputs[0] for output in outputs]
+        logps = [
+            given[token].logprob
+            for response in responses
+            for token, given in zip(response.token_ids, response.logprobs, strict=True)
+        ]
+        return {
+            "length": np.array([len(r.token_ids) for r in responses], dtype=np.int64),
+            "token": np.concatenate([np.asarray(r.token_ids, dtype=np.int64) for r in responses]),
+            "logp": np.array(logps, dtype=np.float32),
+            "finished": np.array([r.finish_reason == "stop" for r in responses], dtype=bool),
+        }
+
+    def sleep(self) -> None:
+        self.llm.sleep(level=1)
+
+    def wake(self) -> None:
+        self.llm.wake_up()
+
+
+def main(descriptor: int) -> None:
+    connection, server = Connection(descriptor), Server()
+    while True:
+        try:
+            name, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = ("done", getattr(server, name)(**arguments))
+        except Exception:
+            answer = ("failed", traceback.format_exc())
+        connection.send(answer)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
