@@ -14,14 +14,15 @@ KEPT = ("uid", "type")
 
 
 class FigureSlot:
-    """Display `widget`. A page holds few of these: each FigureWidget brings plotly.js along."""
+    """Display `widget`. A page holds few of these: each FigureWidget brings plotly.js along.
+
+    The FigureWidget is made of the first figure shown: what is sent to one whose plotly.js still loads may be lost.
+    """
 
     def __init__(self):
-        self.figure = go.FigureWidget()
+        self.figure: go.FigureWidget | None = None
         self._words = ipywidgets.HTML()
-        self._table = DataTable()
-        self._numbers = ipywidgets.Accordion([self._table], titles=("Numbers of this figure",))
-        self.widget = ipywidgets.VBox([self.figure, self._words, self._numbers])
+        self.widget = ipywidgets.VBox()
 
     def show(
         self,
@@ -34,24 +35,31 @@ class FigureSlot:
 
         `clicked(trace, place)`: a point was clicked. `brushed(xrange, yrange)`: a box was drawn.
         """
+        fig.layout.autosize = True  # as wide as the cell
+        numbers = data_table(fig) if table is None else table
+        words = summary(fig)
+        self._words.value = f'<p style="margin:2px 8px;line-height:1.4">{escape(words)}</p>'
+        if self.figure is None:
+            self._begin(fig, numbers)
+            self._listen(clicked, brushed)
+            return
+        self.table(numbers)
         shapes = [(trace.type, trace.name) for trace in fig.data]
         if shapes == [(trace.type, trace.name) for trace in self.figure.data]:
             self._renew(fig)
         else:
             self._replace(fig)
             self._listen(clicked, brushed)
-        words = summary(fig)
-        self._words.value = f'<p style="margin:2px 8px;line-height:1.4">{escape(words)}</p>'
-        self.table(data_table(fig) if table is None else table)
+
+    def _begin(self, fig: go.Figure, numbers: pd.DataFrame) -> None:
+        self.figure = go.FigureWidget(fig)
+        self._table = DataTable(numbers)
+        accordion = ipywidgets.Accordion([self._table], titles=("Numbers of this figure",))
+        self.widget.children = (self.figure, self._words, accordion)
 
     def table(self, frame: pd.DataFrame) -> None:
         """Other numbers beside the same figure."""
         self._table.show(frame)
-
-    def clear(self) -> None:
-        """Draw nothing."""
-        self._replace(go.Figure(layout={"height": 60, "xaxis": {"visible": False}, "yaxis": {"visible": False}}))
-        self._words.value = ""
 
     def _replace(self, fig: go.Figure) -> None:
         self.figure.data = ()
@@ -70,7 +78,7 @@ class FigureSlot:
         fresh = fig.layout.to_plotly_json()
         stale = {key: None for key in self.figure.layout.to_plotly_json() if key not in fresh}
         fresh.setdefault("shapes", [])
-        self.figure.update_layout(stale | fresh | {"autosize": True, "selections": []}, overwrite=True)
+        self.figure.update_layout(stale | fresh | {"selections": []}, overwrite=True)
 
     def _listen(self, clicked, brushed) -> None:
         for trace in self.figure.data:
