@@ -152,8 +152,10 @@ class Explorer:
         self.redraw()
 
     def _mark_step(self) -> None:
-        if self.curves.figure is not None:
-            self.curves.figure.layout.shapes = self._step_line()
+        if self.curves.plot is not None:
+            figure = self.curves.plot.figure
+            figure.layout.shapes = self._step_line()
+            self.curves.plot.figure = figure
 
     def _step_line(self) -> list[dict]:
         """A line through the curves at the step on show."""
@@ -181,9 +183,10 @@ class Explorer:
             self.redraw()
 
     def _view_chosen(self) -> None:
-        if self._shown is not None:
+        left, self._shown = self._shown, None  # nobody draws while the view changes
+        if left is not None:
             self.mark(None, "")
-            self._shown.leave()
+            left.leave()
         kind = next(view for view in VIEWS if view.title == self.view_choice.value)
         if kind.title not in self._views:
             self._views[kind.title] = kind(self)
