@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
 
 from workbench.config import RunConfig, load_config
@@ -98,6 +99,16 @@ class Run:
     def sequences(self, step: int) -> pd.DataFrame:
         """The sequence table of one kept step alone. Raises `KeyError` naming the kept steps."""
         return self._table(step, "sequences")
+
+    def prompts(self) -> pd.DataFrame:
+        """Which prompts stand in which kept step: `step`, and of `prompt_id`, `prompt_text`, `prompt` what is recorded;
+        one row per step and prompt. Reads these columns alone."""
+        parts = []
+        for step in self.rollout_steps:
+            file = pq.ParquetFile(self._layout.rollout(step, "sequences"))
+            held = [name for name in ("prompt_id", "prompt_text", "prompt") if name in file.schema_arrow.names]
+            parts.append(file.read(columns=held).to_pandas().drop_duplicates().assign(step=step))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"step": []})
 
     def _table(self, step: int, name: str) -> pd.DataFrame:
         if not self._layout.rollout(step, "sequences").exists():

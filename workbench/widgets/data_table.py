@@ -27,15 +27,26 @@ class DataTable(anywidget.AnyWidget):
     caption = traitlets.Unicode().tag(sync=True)
     digits = traitlets.Int(4).tag(sync=True)
 
+    def __init__(self, frame: pd.DataFrame | None = None, caption: str = "", selected=(), **settings):
+        content = {} if frame is None else _content(frame, caption, selected)
+        super().__init__(**content, **settings)
+
     def show(self, frame: pd.DataFrame, caption: str = "", selected=()) -> None:
         """Put `frame` on show: its first `ROWS` rows, said so in the caption if there are more."""
-        if len(frame) > ROWS:
-            caption = f"{caption} First {ROWS:,} of {len(frame):,} rows.".strip()
         with self.hold_sync():
-            self.columns = [clean(name, CELL) for name in frame.columns]
-            self.caption = caption
-            self.selected = list(selected)
-            self.rows = [[_cell(value) for value in row] for row in frame.head(ROWS).itertuples(index=False)]
+            for name, value in _content(frame, caption, selected).items():
+                setattr(self, name, value)
+
+
+def _content(frame: pd.DataFrame, caption: str, selected) -> dict:
+    if len(frame) > ROWS:
+        caption = f"{caption} First {ROWS:,} of {len(frame):,} rows.".strip()
+    return {
+        "columns": [clean(name, CELL) for name in frame.columns],
+        "caption": caption,
+        "selected": list(selected),
+        "rows": [[_cell(value) for value in row] for row in frame.head(ROWS).itertuples(index=False)],
+    }
 
 
 def _cell(value):

@@ -41,7 +41,6 @@ class Explorer:
         self._make_run_controls()
         self._make_view_controls()
         self.widget = ipywidgets.VBox(self._layout())
-        self._list_runs()
         self._select_first()
         self._ready = True
         self.draw_curves()
@@ -117,8 +116,8 @@ class Explorer:
             self._message.value = str(error)
             return
         self._message.value = ""
+        fig.layout.shapes = self._step_line()
         self.curves.show(fig, clicked=self._curve_clicked)
-        self._mark_step()
 
     def show_run_tokens(self, step: int | None = None) -> None:
         """The run's own tokens in the token view, after another source was on show."""
@@ -137,10 +136,9 @@ class Explorer:
     def _open_tokens(self, source, step: int | None) -> None:
         busy, self._busy = self._busy, True
         if self._token_view is None:
-            self._token_view = TokenView(source)
+            self._token_view = TokenView(source, step=step)
             self._token_view.observe(lambda _change: self._stepped(), "step")
             self._token_box.children = (self._token_view,)
-            self._token_view.step = self._token_view.step if step is None else step
         else:
             self._token_view.show_run(source, step)
         self._busy = busy
@@ -154,10 +152,16 @@ class Explorer:
         self.redraw()
 
     def _mark_step(self) -> None:
+        if self.curves.plot is not None:
+            figure = self.curves.plot.figure
+            figure.layout.shapes = self._step_line()
+            self.curves.plot.figure = figure
+
+    def _step_line(self) -> list[dict]:
         """A line through the curves at the step on show."""
-        line = {"type": "line", "x0": self.step, "x1": self.step, "y0": 0, "y1": 1, "yref": "paper",
-                "line": {"color": MARK, "width": 1.5, "dash": "dot"}}  # fmt: skip
-        self.curves.figure.layout.shapes = [] if self.step is None else [line]
+        line = {"color": MARK, "width": 1.5, "dash": "dot"}
+        ends = {"x0": self.step, "x1": self.step, "y0": 0, "y1": 1, "yref": "paper"}
+        return [] if self.step is None else [{"type": "line", "line": line, **ends}]
 
     def _curve_clicked(self, trace, place: int) -> None:
         if trace.meta in self.runs:
@@ -179,9 +183,10 @@ class Explorer:
             self.redraw()
 
     def _view_chosen(self) -> None:
-        if self._shown is not None:
+        left, self._shown = self._shown, None  # nobody draws while the view changes
+        if left is not None:
             self.mark(None, "")
-            self._shown.leave()
+            left.leave()
         kind = next(view for view in VIEWS if view.title == self.view_choice.value)
         if kind.title not in self._views:
             self._views[kind.title] = kind(self)
@@ -194,18 +199,24 @@ class Explorer:
     def _list_runs(self) -> None:
         """The run table under the filter, everything in it ticked."""
         try:
-            rows = run_data.filter_runs(self.table, self.filter.value)
+            rows, caption = self._rows_listed(self.filter.value)
         except ValueError as error:
             self._message.value = str(error)
             return
         self._message.value = ""
+        self.run_list.show(rows, caption, selected=range(len(rows)))
+
+    def _rows_listed(self, query: str):
+        """Rows and caption of the run table under a filter."""
+        rows = run_data.filter_runs(self.table, query)
         names = dict.fromkeys([*run_data.ALWAYS, *run_data.varying(self.table)])
         self._listed = list(rows["id"])
         caption = f"{len(rows)} of {len(self.table)} runs" if len(rows) < len(self.table) else f"{len(rows)} runs"
-        self.run_list.show(rows[list(names)], caption, selected=range(len(rows)))
+        return rows[list(names)], caption
 
     def _make_run_controls(self) -> None:
-        self.run_list = DataTable(selectable=True)
+        rows, caption = self._rows_listed("")
+        self.run_list = DataTable(rows, caption, selected=range(len(rows)), selectable=True)
         self.filter = ipywidgets.Text(
             placeholder="filter: word, seed=1, entropy/mean<0.1, methods~clip",
             description="runs",

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from workbench.plots import training_curves
 from workbench.store import Run
 from workbench.store.liveness import HEARTBEAT
+from workbench.widgets.plot_view import PlotView
 
 STALLED_AFTER = 3 * HEARTBEAT
 """Seconds of silence after which a run counts as stalled: two beats were missed."""
@@ -72,9 +73,9 @@ class LiveCurves:
 
     def __init__(self, run_folder: Path, reference: pd.DataFrame | None = None):
         self.folder = Path(run_folder)
-        self.figure = go.FigureWidget()
+        self.plot = PlotView(go.Figure(layout={"height": 60, "xaxis": {"visible": False}, "yaxis": {"visible": False}}))
         self.state = ipywidgets.Label(value=state_line({}))
-        self.widget = ipywidgets.VBox([self.state, self.figure])
+        self.widget = ipywidgets.VBox([self.state, self.plot])
         self._reference = reference
         self._tail = MetricsTail(self.folder / "metrics.jsonl")
 
@@ -99,18 +100,12 @@ class LiveCurves:
         return line
 
     def _draw(self, metrics: pd.DataFrame) -> None:
-        fresh = training_curves(metrics, reference=self._reference, run=self.folder.name)
-        if len(fresh.data) != len(self.figure.data):  # first rows, or a metric that appeared later
-            with self.figure.batch_update():
-                self.figure.data = ()
-                self.figure.add_traces(fresh.data)
-                self.figure.update_layout(fresh.layout, overwrite=True)
-                self.figure.update_layout(autosize=True)  # as wide as the cell
-            return
-        with self.figure.batch_update():
-            for shown, new in zip(self.figure.data, fresh.data, strict=True):
-                shown.x, shown.y = new.x, new.y
-            self.figure.layout.meta = fresh.layout.meta
+        self.plot.figure = training_curves(metrics, reference=self._reference, run=self.folder.name)
+
+    @property
+    def figure(self) -> go.Figure:
+        """The figure on show."""
+        return self.plot.figure
 
 
 def _parse(line: bytes) -> dict | None:

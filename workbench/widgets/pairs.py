@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.store import Run, StoredRollouts
-from workbench.widgets.token_data import load, steps_by_prompt
+from workbench.widgets.token_data import load
 
 PREFIX_TOKENS = 200_000
 """Tokens up to which responses are compared token by token."""
@@ -34,17 +34,27 @@ class PairedRuns:
     @cached_property
     def rollout_steps(self) -> list[int]:
         """Kept steps at which both runs answered a prompt of the same text."""
-        first, second = (
-            {(key, step) for key, steps in steps_by_prompt(run).items() for step in steps} for run in self.runs
-        )
-        return sorted({step for _, step in first & second if self._common(step)})
+        return sorted(self._texts)
+
+    @cached_property
+    def _texts(self) -> dict[int, list[str]]:
+        """Texts of the prompts in common by step, in the first run's order."""
+        first, second = (run.prompts() for run in self.runs)
+        if "prompt_text" not in first or "prompt_text" not in second:
+            return {}
+        shared = first.merge(second[["step", "prompt_text"]].drop_duplicates(), on=["step", "prompt_text"])
+        return {int(step): list(texts.unique()) for step, texts in shared.groupby("step")["prompt_text"]}
+
+    def prompts(self) -> pd.DataFrame:
+        rows = [(step, text) for step, texts in self._texts.items() for text in texts]
+        return pd.DataFrame(rows, columns=["step", "prompt_text"])
 
     def sequences(self, step: int) -> pd.DataFrame:
         return self.rollouts(step).sequences
 
     def rollouts(self, step: int) -> StoredRollouts:
         """Both runs' responses to the prompts in common, prompt by prompt."""
-        common = self._common(step)
+        common = self._texts[step]
         parts, tokens, start = [], [], 0
         for run in self.runs:
             tables = load(run, step)
@@ -62,14 +72,6 @@ class PairedRuns:
         if len(joined) <= PREFIX_TOKENS and "entropy" in joined and "token" in joined:
             joined["difference"] = differences(joined, sequences["group"].to_numpy())
         return StoredRollouts(sequences, joined.drop(columns="run"))
-
-    def _common(self, step: int) -> list[str]:
-        """Texts of the prompts both runs have at `step`, in the first run's order."""
-        tables = [run.sequences(step) for run in self.runs]
-        if any("prompt_text" not in table for table in tables):
-            return []
-        other = set(tables[1]["prompt_text"])
-        return [text for text in tables[0]["prompt_text"].unique() if text in other]
 
 
 def differences(tokens: pd.DataFrame, group: np.ndarray) -> np.ndarray:

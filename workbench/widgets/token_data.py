@@ -76,11 +76,7 @@ class StepTables:
 
     @cached_property
     def keys(self) -> pd.Series:
-        """What makes two prompts the same across steps: their number in the training set, else their text."""
-        for name in ("prompt_id", "prompt_text", "prompt"):
-            if name in self.sequences:
-                return self.sequences[name].astype(str)
-        return pd.Series("", index=self.sequences.index)
+        return prompt_keys(self.sequences)
 
     def numbers(self, name: str) -> np.ndarray | None:
         """Token column `name`, float32, derived ones included; None where it was not recorded."""
@@ -196,13 +192,18 @@ def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: i
 
 @lru_cache(maxsize=64)
 def steps_by_prompt(run) -> dict[str, list[int]]:
-    """Kept steps in which each prompt stands, by its key (see `StepTables.keys`); read from the sequence tables."""
-    out: dict[str, list[int]] = {}
-    for step in run.rollout_steps:
-        keys = StepTables(step, run.sequences(step), pd.DataFrame({"sequence": [], "position": []})).keys
-        for key in keys.unique():
-            out.setdefault(key, []).append(int(step))
-    return out
+    """Kept steps in which each prompt stands, by its key (see `StepTables.keys`)."""
+    table = run.prompts()
+    pairs = pd.DataFrame({"key": prompt_keys(table), "step": table["step"]}).drop_duplicates()
+    return {key: sorted(steps.tolist()) for key, steps in pairs.groupby("key")["step"]}
+
+
+def prompt_keys(table: pd.DataFrame) -> pd.Series:
+    """What makes two prompts the same across steps: their number in the training set, else their text."""
+    for name in ("prompt_id", "prompt_text", "prompt"):
+        if name in table:
+            return table[name].astype(str)
+    return pd.Series("", index=table.index)
 
 
 def clean(text, limit: int | None = None) -> str:

@@ -30,12 +30,14 @@ class TokenView(anywidget.AnyWidget):
     whole = traitlets.Dict().tag(sync=True)
     """the full text of one response, asked for by its row: {"row", "text"}"""
 
-    def __init__(self, run, groups: int = token_data.GROUPS, rollouts: int = token_data.ROLLOUTS):
+    def __init__(
+        self, run, groups: int = token_data.GROUPS, rollouts: int = token_data.ROLLOUTS, step: int | None = None
+    ):
         self._groups, self._rollouts = groups, rollouts
         self._held, self._marks = None, None
         self._run, header = run, token_data.header(run)
-        first = header["steps"][0]
-        super().__init__(header=header, step=first, request={}, frame=self._page(first, {}))
+        frame = self._page(header["steps"][0] if step is None else step, {})
+        super().__init__(header=header, step=frame["step"], request={}, frame=frame)
         self.on_msg(self._answer)
 
     def show_run(self, run, step: int | None = None) -> None:

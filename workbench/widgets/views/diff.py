@@ -22,6 +22,7 @@ class DiffView(View):
         self.first = self.dropdown("A", ids)
         self.second = self.dropdown("B", ids, _twin(explorer.table) or ids[-1])
         self.controls.children = (ipywidgets.HBox([self.first, self.second]), self.note)
+        self._pair: PairedRuns | None = None
 
     def draw(self) -> None:
         first, second = (self.explorer.runs[box.value] for box in (self.first, self.second))
@@ -58,7 +59,9 @@ class DiffView(View):
         return curves, steps
 
     def _show_text(self, first, second, step) -> None:
-        pair = PairedRuns(first, second)
+        if self._pair is None or self._pair.runs != (first, second):
+            self._pair = PairedRuns(first, second)
+        pair = self._pair
         if not pair.rollout_steps:
             self.say("These two runs never kept responses to the same prompts at the same step; runs of one seed and "
                      "task do. The table beside the figure holds their config diff.")  # fmt: skip

@@ -1,0 +1,71 @@
+"""A figure in the browser that is redrawn as a whole: any plotly figure in the place of any other.
+
+plotly's own FigureWidget carries 5 MB of plotly.js per figure, and anywidget gives it two seconds to start: on a
+machine that trains meanwhile figures stay blank. Here plotly.js travels once per page and is waited for.
+"""
+
+import math
+from collections.abc import Callable
+from importlib.resources import files
+
+import anywidget
+import numpy as np
+import plotly
+import plotly.graph_objects as go
+import traitlets
+
+
+class PlotView(anywidget.AnyWidget):
+    """Shows `figure`; assign another to redraw. `clicked(trace, place)` and `brushed(xrange, yrange)` are called when a
+    point is clicked or a box is drawn, and may be None."""
+
+    _esm = (files("workbench.widgets") / "plot_view.js").read_text()
+    content = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, figure: go.Figure, clicked: Callable | None = None, brushed: Callable | None = None):
+        self._figure, self.clicked, self.brushed = figure, clicked, brushed
+        super().__init__(content=_plain(figure))
+        self.on_msg(self._told)
+
+    @property
+    def figure(self) -> go.Figure:
+        """The figure on show."""
+        return self._figure
+
+    @figure.setter
+    def figure(self, figure: go.Figure) -> None:
+        self._figure = figure
+        self.content = _plain(figure)
+
+    def _told(self, _widget, message: dict, _buffers) -> None:
+        if message.get("need") == "plotly":
+            source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
+            self.send({"give": "plotly"}, [source])
+        elif self.clicked and isinstance(click := message.get("click"), dict):
+            self._click(click)
+        elif self.brushed and isinstance(brush := message.get("brush"), dict):
+            self.brushed(tuple(brush["x"]), tuple(brush["y"]))
+
+    def _click(self, click: dict) -> None:
+        curve, place = click.get("curve"), click.get("place")
+        if isinstance(curve, int) and isinstance(place, int) and 0 <= curve < len(self._figure.data):
+            self.clicked(self._figure.data[curve], place)
+
+
+def _plain(figure: go.Figure) -> dict:
+    """Data and layout as JSON values: arrays as lists, what is not finite as None."""
+    content = figure.to_plotly_json()
+    return {"data": _listed(content["data"]), "layout": _listed(content["layout"])}
+
+
+def _listed(value):
+    if isinstance(value, dict):
+        return {key: _listed(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        finite = np.isfinite(value)
+        return value.tolist() if finite.all() else np.where(finite, value.astype(object), None).tolist()
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_listed(part) for part in value]
+    if isinstance(value, np.generic):
+        return _listed(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
