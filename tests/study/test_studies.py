@@ -154,8 +154,16 @@ def test_scores_agree_with_the_samples(finished):
 
 
 def test_a_table_of_claims_escapes_what_it_shows():
-    row = {"claim": "a", "sentence": "<img src=x>", "source": "<b>", "prediction": "a > b", "effect": "ΔH", "published": None,
-           "measured": 0.1, "low": 0.05, "high": 0.15, "seeds": 3, "verdict": "reproduced", "holm": False, "reason": ""}  # fmt: skip
+    texts = {
+        "claim": "a",
+        "sentence": "<img src=x>",
+        "source": "<b>",
+        "prediction": "a > b",
+        "effect": "ΔH",
+        "reason": "",
+    }
+    numbers = {"published": None, "measured": 0.1, "low": 0.05, "high": 0.15, "seeds": 3}
+    row = texts | numbers | {"verdict": "reproduced", "holm": False}
     claims_ = Claims(pd.DataFrame([row]), "<i>")
     html = claims_._repr_mimebundle_()["text/html"]
     assert "<img" not in html and "<b>" not in html and "<i>" not in html and "a &gt; b" in html
