@@ -46,7 +46,8 @@ SETS = ("reduce", "countdown")
 
 
 class Study:
-    """The arms of a study at a scale, with the runs there are of them."""
+    """The arms of the study `name` at `scale` (smoke, cpu, gpu, paper) with these seeds, and the runs there are of them
+    under `root` (by default outputs/runs). Raises `ConfigError` for a name or scale there is not, or no seed."""
 
     def __init__(self, name: str, scale: str = "cpu", seeds: Sequence[int] = (0, 1, 2), root: str | Path | None = None):
         self.name, self.scale, self.definition = name, scale, definition(name)
@@ -98,6 +99,16 @@ class Study:
     def runs(self) -> ArmRuns:
         """The finished runs, by arm and seed."""
         return ArmRuns({key: Run(cell.output) for key, cell in self.cells.items() if _done(cell)})
+
+    def run(self, arm: str = "", seed: int | None = None) -> Run:
+        """The finished run of one arm, by default the first, of the first seed unless told. Raises `KeyError` naming
+        the runs there are."""
+        arm = arm or self.definition.arms[0]
+        key = (arm, self.seeds[0] if seed is None else seed)
+        if key not in self.runs.stored:
+            known = ", ".join(f"{name} {number}" for name, number in self.runs.stored)
+            raise KeyError(f"study {self.name} has no finished run of {arm}, seed {key[1]}; it has: {known or 'none'}")
+        return self.runs.stored[key]
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -193,11 +204,6 @@ def arm_config(arm: str, scale: str, seed: int) -> RunConfig:
     """The config of one run: the preset, what studies change in it, and what the arm differs in."""
     base = {"name": "study", "evaluation.sets": list(SETS)} | SCALES[scale]
     return preset(scale, base | arms()[arm] | {"seed": seed})
-
-
-def study(name: str, scale: str = "cpu", seeds: Sequence[int] = (0, 1, 2), root: str | Path | None = None) -> Study:
-    """The study `name` at `scale` (smoke, cpu, gpu, paper) with these seeds; see `Study`. Raises `ConfigError`."""
-    return Study(name, scale, seeds, root)
 
 
 def scorecard(scale: str = "cpu", seeds: Sequence[int] = (0, 1, 2), root: str | Path | None = None) -> Claims:
