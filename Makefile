@@ -13,10 +13,12 @@ VLLM_READY := $(VENV)/.ready-vllm
 VLLM_FOR := $(if $(shell command -v nvidia-smi),gpu,cpu)
 PARITY := .venv-parity
 PARITY_READY := $(PARITY)/.ready
+TRL := .venv-trl
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras vllm quickstart test test-browser test-notebooks test-cluster hostile test-slow test-vllm parity lint lab bench directions clean
+.PHONY: help setup extras vllm quickstart lab lint test test-browser test-notebooks test-cluster test-vllm test-slow hostile \
+        parity bench bench-trl directions clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -94,9 +96,16 @@ bench: setup  ## milliseconds of a rollout step; what each method adds to it, an
 	$(BIN)/python -m tests.benchmarks.metrics_cost
 	$(BIN)/python -m tests.benchmarks.diversity
 
+bench-trl: setup  ## a rollout step beside TRL's, three set-ups, in .venv-trl (half an hour on two quiet cores)
+	test -x $(TRL)/bin/python || $(BIN)/python -m venv $(TRL)
+	$(TRL)/bin/pip install -q --no-deps -r tests/benchmarks/requirements-trl.txt
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE_PACKAGES)')')" \
+	    > $$($(TRL)/bin/python -c '$(SITE_PACKAGES)')/main_environment.pth
+	$(TRL)/bin/python -m tests.benchmarks.trl_cpu
+
 directions: setup  ## the papers' predictions on entropy, three seeds of every arm (an hour and a half on two cores)
 	$(BIN)/python -m tests.directions.run $(JOBS)
 	$(BIN)/python -m tests.directions.predictions
 
-clean:  ## delete .venv and .venv-parity (outputs stay)
-	rm -rf $(VENV) $(PARITY)
+clean:  ## delete .venv, .venv-parity and .venv-trl (outputs stay)
+	rm -rf $(VENV) $(PARITY) $(TRL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,8 +125,7 @@ class VllmEngine:
             folder.mkdir()
             save_adapters(adapted, folder)
             self._ask("adapter", folder=str(folder), number=self._syncs)
-            for file in folder.iterdir():
-                file.unlink()
+            shutil.rmtree(folder)
         self._stale = False
 
     def _start(self) -> None:
@@ -134,7 +134,7 @@ class VllmEngine:
         ours, theirs = socket.socketpair()
         with theirs, (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__ + "_worker", str(theirs.fileno())],
+                [sys.executable, "-m", f"{__name__}_worker", str(theirs.fileno()), str(self.folder)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -243,6 +243,4 @@ def _shut_down(process: subprocess.Popen, connection: Connection, folder: Path) 
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # and what it started, for tensor parallelism
     process.wait()
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-    folder.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)  # the process does it too, but not if it was killed

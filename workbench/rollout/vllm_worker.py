@@ -1,11 +1,13 @@
-"""The process in which vLLM lives: `python -m workbench.rollout.vllm_worker FD`, started by `VllmEngine`.
+"""The process in which vLLM lives: `python -m workbench.rollout.vllm_worker FD FOLDER`, started by `VllmEngine`.
 
 It takes one request at a time from the socket FD and ends when the other side closes it, so it never outlives the
-process it samples for. Weights and adapters come through files in shared memory that the trainer wrote.
+process it samples for. Weights and adapters come through files in FOLDER, in shared memory, that the trainer wrote; it
+is deleted at the end, since a trainer that was killed could not.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -93,12 +95,13 @@ class Server:
         self.llm.wake_up()
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, folder: str) -> None:
     connection, server = Connection(descriptor), Server()
     while True:
         try:
             name, arguments = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
+            shutil.rmtree(folder, ignore_errors=True)
             return
         try:
             answer = ("done", getattr(server, name)(**arguments))
@@ -108,4 +111,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])
