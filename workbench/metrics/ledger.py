@@ -24,6 +24,9 @@ TOP = 8
 """Parts of an open-ended division (prompts, token strings) that are listed by name; the rest is summed."""
 PREDICTION_COLUMNS = {"logp", "clip_low", "clip_high", "expected_discriminator"}
 
+QUADRANTS = ("A < 0, π < e^−H", "A < 0, π ≥ e^−H", "A = 0", "A > 0, π < e^−H", "A > 0, π ≥ e^−H")
+"""In the order of `partitions.QUADRANTS`; π is the token's probability before the step."""
+
 Division = Callable[[Rollouts], tuple[np.ndarray, list[str]]]
 
 
@@ -122,7 +125,7 @@ def _parts(values: Tensor, label: np.ndarray, count: int) -> np.ndarray:
 
 def _fixed(classes_of: Callable[[Rollouts], Tensor], names: tuple[str, ...]):
     def divide(rollouts, _pieces, _classes):
-        return classes_of(rollouts).numpy(), [name.replace("_", " ") for name in names]
+        return classes_of(rollouts).numpy(), list(names)
 
     return divide
 
@@ -168,8 +171,8 @@ def _largest(names: np.ndarray, change: np.ndarray, rest: str) -> tuple[np.ndarr
 
 
 DIVISIONS: dict[str, Callable] = {
-    "sign of the advantage": _fixed(lambda r: partitions.sign_class(r.tokens), partitions.SIGNS),
-    "probability quadrant": _fixed(lambda r: partitions.quadrant_class(r.tokens), partitions.QUADRANTS),
+    "sign of the advantage": _fixed(lambda r: partitions.sign_class(r.tokens), ("A < 0", "A = 0", "A > 0")),
+    "probability quadrant": _fixed(lambda r: partitions.quadrant_class(r.tokens), QUADRANTS),
     "clipping": _by_clipping,
     "token class": _by_class,
     "correctness": _by_correctness,
