@@ -77,7 +77,7 @@ def ledger(sequences: pd.DataFrame, tokens: pd.DataFrame, division: str, classes
     label, names = DIVISIONS[division](rollouts, pieces[scored.numpy()], classes)
     change = entropy_change(rollouts.tokens)
     push = _push(rollouts)
-    rate = float(push @ change / (push @ push)) if push is not None and push.abs().sum() > 0 else float("nan")
+    rate = _rate(push, change)
     measured = _parts(change, label, len(names))
     predicted = _parts(rate * push, label, len(names)) if push is not None else np.full(len(names), np.nan)
     table = pd.DataFrame(
@@ -117,6 +117,14 @@ def _push(rollouts: Rollouts) -> Tensor | None:
         return None
     trained = ~rollouts.tokens.logp.isnan()
     return torch.where(trained, first_order_push(rollouts.tokens), 0.0).nan_to_num(0.0)
+
+
+def _rate(push: Tensor | None, change: Tensor) -> float:
+    """Least squares through the origin; 0 where nothing pushes, NaN where nothing is known of it."""
+    if push is None:
+        return float("nan")
+    power = float(push @ push)
+    return float(push @ change) / power if power > 0 else 0.0
 
 
 def _parts(values: Tensor, label: np.ndarray, count: int) -> np.ndarray:
