@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbench.metrics.series import ema
 
-FRACTION, HORIZON, WINDOW, START, HOLD, SIGMAS = 0.25, 30, 12, 3, 3, 3.0
+FRACTION, HORIZON, WINDOW, START, HOLD, SIGMAS = 0.25, 15, 20, 3, 3, 4.0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ TOP = 8
 """Parts of an open-ended division (prompts, token strings) that are listed by name; the rest is summed."""
 PREDICTION_COLUMNS = {"logp", "clip_low", "clip_high", "expected_discriminator"}
 
+QUADRANTS = ("A < 0, π < e^−H", "A < 0, π ≥ e^−H", "A = 0", "A > 0, π < e^−H", "A > 0, π ≥ e^−H")
+"""In the order of `partitions.QUADRANTS`; π is the token's probability before the step."""
+
 Division = Callable[[Rollouts], tuple[np.ndarray, list[str]]]
 
 
@@ -74,7 +77,7 @@ def ledger(sequences: pd.DataFrame, tokens: pd.DataFrame, division: str, classes
     label, names = DIVISIONS[division](rollouts, pieces[scored.numpy()], classes)
     change = entropy_change(rollouts.tokens)
     push = _push(rollouts)
-    rate = float(push @ change / (push @ push)) if push is not None and push.abs().sum() > 0 else float("nan")
+    rate = _rate(push, change)
     measured = _parts(change, label, len(names))
     predicted = _parts(rate * push, label, len(names)) if push is not None else np.full(len(names), np.nan)
     table = pd.DataFrame(
@@ -116,13 +119,21 @@ def _push(rollouts: Rollouts) -> Tensor | None:
     return torch.where(trained, first_order_push(rollouts.tokens), 0.0).nan_to_num(0.0)
 
 
+def _rate(push: Tensor | None, change: Tensor) -> float:
+    """Least squares through the origin; 0 where nothing pushes, NaN where nothing is known of it."""
+    if push is None:
+        return float("nan")
+    power = float(push @ push)
+    return float(push @ change) / power if power > 0 else 0.0
+
+
 def _parts(values: Tensor, label: np.ndarray, count: int) -> np.ndarray:
     return np.array([float(share) for share in shares_by_class(values, torch.from_numpy(label), count)])
 
 
 def _fixed(classes_of: Callable[[Rollouts], Tensor], names: tuple[str, ...]):
     def divide(rollouts, _pieces, _classes):
-        return classes_of(rollouts).numpy(), [name.replace("_", " ") for name in names]
+        return classes_of(rollouts).numpy(), list(names)
 
     return divide
 
@@ -168,8 +179,8 @@ def _largest(names: np.ndarray, change: np.ndarray, rest: str) -> tuple[np.ndarr
 
 
 DIVISIONS: dict[str, Callable] = {
-    "sign of the advantage": _fixed(lambda r: partitions.sign_class(r.tokens), partitions.SIGNS),
-    "probability quadrant": _fixed(lambda r: partitions.quadrant_class(r.tokens), partitions.QUADRANTS),
+    "sign of the advantage": _fixed(lambda r: partitions.sign_class(r.tokens), ("A < 0", "A = 0", "A > 0")),
+    "probability quadrant": _fixed(lambda r: partitions.quadrant_class(r.tokens), QUADRANTS),
     "clipping": _by_clipping,
     "token class": _by_class,
     "correctness": _by_correctness,

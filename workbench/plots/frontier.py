@@ -15,7 +15,7 @@ SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "x")
 POINTS = 300
 
 
-def frontier(paths: pd.DataFrame, fits: dict[str, LawFit], phi: float = 0.6) -> go.Figure:
+def frontier(paths: pd.DataFrame, fits: dict[str, LawFit], phi: float = 0.85) -> go.Figure:
     """Runs as paths in (entropy, reward), smoothed, from the open to the filled marker.
 
     `paths`: `run`, `group`, `step`, `entropy` (nats), `reward`. `fits`: group -> law, drawn dashed over the entropies
@@ -54,10 +54,10 @@ def _add_path(fig, run, own, group, colour, symbol, phi, legend):
         legendgroup=group,
         showlegend=legend,
         meta=run,
-        line={"color": faint(colour, 0.75), "width": 1.6},
+        line={"color": faint(colour, 0.6), "width": 1.4},
         marker={
             "color": ["rgba(0,0,0,0)" if k == kept[0] else colour for k in kept],
-            "size": [11 if int(k) in ends else 4 for k in kept],
+            "size": [11 if int(k) in ends else 2 for k in kept],
             "symbol": symbol,
             "line": {"color": colour, "width": [2 if int(k) in ends else 0 for k in kept]},
         },

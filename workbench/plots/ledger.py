@@ -42,7 +42,8 @@ def waterfall(table: pd.DataFrame, change: float, division: str, step: int, note
     fig.layout.legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": top - 0.14, "yanchor": "bottom"}
     down = table.nsmallest(1, "measured").iloc[0]
     words = f"Entropy changed by {change:+.4f} nats in step {step}. "
-    words += f"The largest fall is {down['measured']:+.4f} in {down['part']}"
+    words += f"The lowest part is {down['measured']:+.4f}, {down['part']}"
+    words = words.replace("-0.", "−0.")
     return describe(fig, words + (f"; {note}." if note else "."))
 
 

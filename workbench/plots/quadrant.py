@@ -55,7 +55,13 @@ def quadrants(probability, advantage, step: int, colour=None, label: str = "entr
     fig.layout.xaxis = axis(title="probability of the token before the step", range=[LOW_BITS - 0.3, 0.3],
                             tickvals=ticks, ticktext=names)  # fmt: skip
     fig.layout.yaxis = axis(range=[-edges_y[-1] * 1.08, edges_y[-1] * 1.08], title="advantage")
-    fig.add_annotation(panel_title(f"Tokens of step {step}", f"{len(x):,} tokens, {len(kept):,} drawn as points", y=1))
+    fig.add_annotation(
+        panel_title(
+            f"Tokens of step {step}",
+            f"{len(x):,} tokens, {len(kept):,} drawn as points, bright where {label} is high",
+            y=1,
+        )
+    )
     shares = [float(np.mean(mask)) for mask in (y > 0, y < 0)]
     return describe(fig, f"Step {step}: {shares[0]:.0%} of {len(x):,} tokens have A > 0, {shares[1]:.0%} A < 0.")
 

@@ -68,7 +68,10 @@ class WhatIf:
 
     def __init__(self, run: Run, step: int):
         self.run, self.step, self.config = run, step, run.config
-        stored = run.rollouts(step)
+        try:
+            stored = run.rollouts(step)
+        except FileNotFoundError as error:
+            raise ValueError("Not recorded: tokens with their log-probs; this run kept only responses.") from error
         if lacking := [name for name in NEEDED if name not in stored.tokens]:
             raise ValueError(f"Not recorded: {', '.join(lacking)}; the what-if lab needs them for every token.")
         self.rollouts = _completed(stored.sequences, stored.tokens)

@@ -91,6 +91,10 @@ class Explorer:
         except ValueError as error:
             self._shown.say(str(error))
             self.detail.widget.layout.display = "none"
+        except Exception as error:  # a defect: said where people look, and raised for the log
+            self._shown.say(f"This view failed, {type(error).__name__}: {error}")
+            self.detail.widget.layout.display = "none"
+            raise
         finally:
             self._busy = False
 

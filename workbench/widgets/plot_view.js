@@ -41,6 +41,7 @@ function render({ model, el }) {
     box.setAttribute("aria-label", layout.meta?.summary ?? "figure");
     box.style.minHeight = `${layout.height ?? 400}px`;
     await Plotly.react(box, data, themed(structuredClone(layout)), { responsive: true, displaylogo: false });
+    model.send({ drawn: model.get("content").version });
     if (listening) return;
     listening = true;
     box.on("plotly_click", ({ points: [point] }) => model.send({ click: { curve: point.curveNumber, place: point.pointNumber ?? 0 } }));

@@ -5,6 +5,7 @@ machine that trains meanwhile figures stay blank. Here plotly.js travels once pe
 """
 
 import math
+import time
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -13,6 +14,9 @@ import numpy as np
 import plotly
 import plotly.graph_objects as go
 import traitlets
+
+PATIENCE = 3.0
+"""Seconds after which a figure that was sent counts as not drawn."""
 
 
 class PlotView(anywidget.AnyWidget):
@@ -24,7 +28,8 @@ class PlotView(anywidget.AnyWidget):
 
     def __init__(self, figure: go.Figure, clicked: Callable | None = None, brushed: Callable | None = None):
         self._figure, self.clicked, self.brushed = figure, clicked, brushed
-        super().__init__(content=_plain(figure))
+        self._sent, self._drawn, self._when = 0, -1, time.monotonic()
+        super().__init__(content=_plain(figure) | {"version": 0})
         self.on_msg(self._told)
 
     @property
@@ -35,10 +40,19 @@ class PlotView(anywidget.AnyWidget):
     @figure.setter
     def figure(self, figure: go.Figure) -> None:
         self._figure = figure
-        self.content = _plain(figure)
+        self._sent, self._when = self._sent + 1, time.monotonic()
+        self.content = _plain(figure) | {"version": self._sent}
+
+    @property
+    def deaf(self) -> bool:
+        """Whether the browser has not drawn what it was sent a while ago. anywidget drops every message to a widget
+        that took more than two seconds to start: such a one has to be replaced."""
+        return self._drawn < self._sent and time.monotonic() - self._when > PATIENCE
 
     def _told(self, _widget, message: dict, _buffers) -> None:
-        if message.get("need") == "plotly":
+        if isinstance(message.get("drawn"), int):
+            self._drawn = message["drawn"]
+        elif message.get("need") == "plotly":
             source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
             self.send({"give": "plotly"}, [source])
         elif self.clicked and isinstance(click := message.get("click"), dict):

@@ -77,8 +77,10 @@ def _flat(tree: dict, prefix: str = "") -> dict:
 
 
 def varying(table: pd.DataFrame) -> list[str]:
-    """Config columns in which the runs of a run table differ; `methods` and `seed` first."""
-    fields = [name for name in table.columns if name not in ("id", "state", "step", "name", *HEADLINE)]
+    """Config columns in which the runs of a run table differ; `methods` and `seed` first. What cannot change a run's
+    result (its name, its storage, its device) is left out."""
+    fields = [name for name in table.columns if name not in ("id", "state", "step", "name", "policy.device", *HEADLINE)]
+    fields = [name for name in fields if not name.startswith("storage.")]
     return [name for name in fields if table[name].astype(str).nunique() > 1]
 
 

@@ -34,8 +34,9 @@ class FigureSlot:
         fig.layout.autosize = True  # as wide as the cell
         numbers = data_table(fig) if table is None else table
         self._words.value = f'<p style="margin:2px 8px;line-height:1.4">{escape(summary(fig))}</p>'
-        if self.plot is None:
-            self.plot, self._table = PlotView(fig), DataTable(numbers)
+        kind = [(trace.type, trace.name) for trace in fig.data]
+        if self.plot is None or self.plot.deaf or kind != self._kind:
+            self.plot, self._table, self._kind = PlotView(fig), DataTable(numbers), kind
             accordion = ipywidgets.Accordion([self._table], titles=("Numbers of this figure",))
             self.widget.children = (self.plot, self._words, accordion)
         else:

@@ -20,7 +20,7 @@ class WarningView(View):
     """The detector on the run chosen; its record on all runs on show."""
 
     title = "Collapse"
-    explains = "The warning reads the past alone: log entropy falls steadily and would cross the bound within 30 steps."
+    explains = "The warning reads the past alone: log entropy falls steadily and would cross the bound within 15 steps."
     tokens = False
 
     def __init__(self, explorer):

@@ -51,7 +51,7 @@ class WhatIfView(View):
         moved = {
             name: round(control.value, 6)
             for name, control in self._sliders.items()
-            if abs(control.value - start[name]) > 1e-9
+            if abs(control.value - start[name]) > 1e-6
         }
         if choice is not None:
             moved["selection_value"] = self.value.value
