@@ -144,6 +144,7 @@ def test_effects_on_curves_known_by_hand():
     assert ScoresTogether("a", "x", "y").of(runs, 0) == pytest.approx(1.0)
     assert Together("a", "entropy/mean", "entropy/mean").of(runs, 0) == pytest.approx(1.0)
     runs.curves["d"] = np.full((1, STEPS), 1.0)
+    assert Together("a", "entropy/mean", "-entropy/mean").of(runs, 0) == pytest.approx(-1.0)
     assert Across(("a", "b", "c", "d"), "pass@1").of(runs, 0) == pytest.approx(1.0)
     assert len(EFFECTS) == 9
 

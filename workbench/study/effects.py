@@ -189,7 +189,8 @@ class ScoreMoves:
 
 @dataclass(frozen=True)
 class Together:
-    """Spearman's ρ between two metrics over the steps of a run; claimed above `above`, or within ± `within` of zero."""
+    """Spearman's ρ between two metrics over the steps of a run; claimed above `above`, or within ± `within` of zero.
+    A leading minus turns a metric's sign."""
 
     arm: str
     x: str
@@ -207,7 +208,8 @@ class Together:
         return (-self.within, self.within) if self.within else (self.above, math.inf)
 
     def of(self, runs: Measured, seed: int) -> float:
-        return spearman(runs.curve(self.arm, self.x, seed), runs.curve(self.arm, self.y, seed))
+        x, y = (_signed(runs, self.arm, metric, seed) for metric in (self.x, self.y))
+        return spearman(x, y)
 
     def __str__(self) -> str:
         return f"{self.arm}: {self.x} and {self.y} " + ("are unrelated" if self.within else "move together")
@@ -303,6 +305,10 @@ EFFECTS: dict[str, type] = {
     "alike": Alike,
 }
 """Effects by the name a study's definition calls them."""
+
+
+def _signed(runs: Measured, arm: str, metric: str, seed: int) -> np.ndarray:
+    return -runs.curve(arm, metric[1:], seed) if metric.startswith("-") else runs.curve(arm, metric, seed)
 
 
 def final(curve: np.ndarray) -> float:
