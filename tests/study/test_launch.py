@@ -28,7 +28,7 @@ class Kernel:
     def start(self, code):
         self.request = self.client.execute(code)
 
-    def read(self, until=None, seconds=90):
+    def read(self, until=None, seconds=300):
         """Text and error of the running cell, up to its end or to the first match of `until`."""
         text, error, end = "", None, time.monotonic() + seconds
         while time.monotonic() < end:

@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from workbench.study.notebooks import check_parameters, execute_notebook, parse_parameters
 
-CELL = """scale: str = "cpu"  # preset
+CELL = """label: str = "cpu"  # any text
 steps: int = 0  # rollout steps
 learning_rate: float = 0.0  # peak
 debug: bool = False  # more output
@@ -24,9 +24,9 @@ def notebook(tmp_path_factory):
 
 
 def test_text_becomes_the_declared_type(notebook):
-    given_text = ["scale=7", "steps=60", "learning_rate=1e-6", "debug=true", "ks=[1, 4]", "target=null"]
+    given_text = ["label=7", "steps=60", "learning_rate=1e-6", "debug=true", "ks=[1, 4]", "target=null"]
     assert parse_parameters(notebook, given_text) == {
-        "scale": "7", "steps": 60, "learning_rate": 1e-6, "debug": True, "ks": [1, 4], "target": None,
+        "label": "7", "steps": 60, "learning_rate": 1e-6, "debug": True, "ks": [1, 4], "target": None,
     }  # fmt: skip
 
 

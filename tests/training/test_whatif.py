@@ -61,8 +61,8 @@ def test_actual_settings_give_the_trainers_own_numbers(tmp_path, arm):
 
 
 def test_plain_pushes_are_those_of_the_ledger(run):
-    stored = run.rollouts(2)
-    lab = WhatIf(run, 2)
+    stored = run.rollouts(1)
+    lab = WhatIf(run, 1)
     expected = first_order_push(rollouts_from_frames(stored.sequences, stored.tokens).tokens)
     torch.testing.assert_close(lab.push(lab.actual), expected, atol=1e-6, rtol=1e-5)
     assert lab.actual.clipped.any()
@@ -93,14 +93,14 @@ def test_the_entropy_term_is_the_derivative_of_entropy_in_the_logits():
     ids=lambda value: value.describe() if isinstance(value, Setting) else value,
 )
 def test_each_setting_changes_what_it_is_about(run, setting, changes):
-    lab = WhatIf(run, 2)
+    lab = WhatIf(run, 1)
     other = lab.outcome(setting.config(run.config))
     assert not torch.equal(getattr(other, changes), getattr(lab.actual, changes))
     assert lab.outcome(Setting().config(run.config)).losses == lab.actual.losses
 
 
 def test_a_positive_weight_of_zero_leaves_punished_tokens_alone(run):
-    lab = WhatIf(run, 2)
+    lab = WhatIf(run, 1)
     other = lab.outcome(Setting(positive_weight=0.0).config(run.config))
     assert other.mass["positive"] == 0 and other.mass["negative"] == lab.actual.mass["negative"] > 0
 
@@ -116,6 +116,6 @@ def test_settings_replace_what_the_run_had(run):
 def test_what_is_not_stored_is_named(run, tmp_path):
     config = wb.preset("smoke", {"methods": ["grpo", {"name": "kl_reference", "coefficient": 0.1}]})
     with pytest.raises(ValueError, match="Not recorded: ref_logp"):
-        WhatIf(run, 2).outcome(config)
+        WhatIf(run, 1).outcome(config)
     with pytest.raises(ValueError, match="use at least 2"):
         Setting(selection="kl_cov").config(wb.preset("smoke", {"training.updates_per_rollout": 1}))
