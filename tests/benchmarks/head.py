@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 
-from workbench.policy.head import CHUNK_ELEMENTS, chunks, distribution, fused_head
+from workbench.policy.head import chunks, distribution, elements_per_chunk, fused_head
 
 VOCABULARY = 151_936
 ENTROPIES = (9.8, 2.5, 0.18, 0.01, 0.001, 0.00013)
@@ -99,7 +99,8 @@ def _with_entropy(hidden, weight, target):
 
 
 def _alone(hidden, weight, target):
-    _LogProbAlone.apply(hidden, weight, target, max(1, CHUNK_ELEMENTS // VOCABULARY)).sum().backward()
+    size = max(1, elements_per_chunk(hidden.device) // VOCABULARY)
+    _LogProbAlone.apply(hidden, weight, target, size).sum().backward()
 
 
 def _plain(hidden, weight, target):

@@ -19,6 +19,14 @@ CHUNK_ELEMENTS = 1 << 22
 """Logits per chunk (tokens × vocabulary): 16 MB in fp32, small beside a model, large enough for efficient GEMMs."""
 
 
+GPU_CHUNK_ELEMENTS = 1 << 28
+"""The same on a GPU, where a chunk must hold enough rows to fill the device: 1 GB in fp32. Not tuned yet."""
+
+
+def elements_per_chunk(device: torch.device) -> int:
+    return GPU_CHUNK_ELEMENTS if device.type == "cuda" else CHUNK_ELEMENTS
+
+
 @dataclass
 class TokenStatistics:
     """What the head returns per token, all fp32 [N] in nats; the sums (not differentiable) only when asked for."""
@@ -108,13 +116,13 @@ def fused_head(
     bias: Tensor | None = None,
     *,
     with_sums: bool = False,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
 ) -> TokenStatistics:
     """Log-prob of `target` and exact entropy of softmax((hidden·weightᵀ + bias) / temperature).
 
     hidden [N, D]; weight [V, D]; target [N] int64; temperature [N] > 0; bias [V] or None. The arithmetic is fp32
     whatever the inputs (fp64 if they are fp64). Differentiable in hidden, weight and bias through `logp` and `entropy`.
     """
-    chunk = max(1, chunk_elements // weight.shape[0])
+    chunk = max(1, (chunk_elements or elements_per_chunk(hidden.device)) // weight.shape[0])
     with torch.autocast(hidden.device.type, enabled=False):
         return TokenStatistics(*_FusedHead.apply(hidden, weight, bias, target, temperature, chunk, with_sums))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.policy.head import CHUNK_ELEMENTS, chunks, distribution, scaled_logits
+from workbench.policy.head import chunks, distribution, elements_per_chunk, scaled_logits
 
 NEAR = 30.0
 """Below d = −NEAR, π is e^−30 of ρ: nothing cancels there, and e^−d would leave the range of fp32 later on."""
@@ -94,7 +94,7 @@ def _vocabulary(hidden, weight, bias, ref_hidden, ref_weight, ref_bias, q_hidden
 
 
 def soft_head(
-    policy: Layer, reference: Layer, critic: Layer, temperature: Tensor, *, chunk_elements: int = CHUNK_ELEMENTS
+    policy: Layer, reference: Layer, critic: Layer, temperature: Tensor, *, chunk_elements: int | None = None
 ) -> SoftStatistics:
     """E_π[Q] and KL(π‖ρ) with π, ρ = softmax((hidden·weightᵀ + bias) / temperature) and Q = hidden·weightᵀ + bias.
 
@@ -103,7 +103,8 @@ def soft_head(
     weight and bias; nothing goes back into reference and critic.
     """
     # A third of the fused head's chunk, for three layers are open at once.
-    chunk = max(1, chunk_elements // (3 * policy.weight.shape[0]))
+    elements = chunk_elements or elements_per_chunk(policy.hidden.device)
+    chunk = max(1, elements // (3 * policy.weight.shape[0]))
     with torch.autocast(policy.hidden.device.type, enabled=False):
         parts = (policy.hidden, policy.weight, policy.bias, reference, critic, temperature, chunk)
         return SoftStatistics(*_SoftHead.apply(*parts))
