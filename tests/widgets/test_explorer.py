@@ -128,6 +128,12 @@ def test_pairs_keep_steps_with_prompts_in_common(root):
     pair = PairedRuns(first, first)
     assert pair.rollout_steps == first.rollout_steps
     assert set(pair.rollouts(8).sequences["name"]) == {first.id}
+    third = open_run(write_run(root / "third-0000abd0", seed=3))
+    pair = PairedRuns(first, third)
+    both = pair.rollouts(8)
+    assert list(both.sequences["name"][:4]) == [first.id, third.id] * 2
+    texts = both.tokens.groupby("sequence")["piece"].agg("".join)
+    assert texts.tolist() == both.sequences["text"].tolist()
     assert PairedRuns(first, second).rollout_steps == first.rollout_steps  # the same made-up prompts
 
 

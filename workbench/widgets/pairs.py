@@ -71,7 +71,19 @@ class PairedRuns:
         joined = pd.concat(tokens, ignore_index=True)
         if len(joined) <= PREFIX_TOKENS and "entropy" in joined and "token" in joined:
             joined["difference"] = differences(joined, sequences["group"].to_numpy())
-        return StoredRollouts(sequences, joined.drop(columns="run"))
+        return _alternating(StoredRollouts(sequences, joined.drop(columns="run")))
+
+
+def _alternating(rollouts: StoredRollouts) -> StoredRollouts:
+    """Prompt by prompt, a response of the first run, one of the second, and so on."""
+    sequences, tokens = rollouts.sequences, rollouts.tokens
+    turn = sequences.groupby(["group", "name"]).cumcount()
+    order = np.lexsort((np.arange(len(sequences)), turn, sequences["group"]))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    tokens = tokens.assign(sequence=place[tokens["sequence"].to_numpy()])
+    tokens = tokens.sort_values(["sequence", "position"], kind="stable", ignore_index=True)
+    return StoredRollouts(sequences.iloc[order].reset_index(drop=True), tokens)
 
 
 def differences(tokens: pd.DataFrame, group: np.ndarray) -> np.ndarray:
