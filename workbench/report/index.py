@@ -11,7 +11,7 @@ from workbench.report.export import CARD_ID
 CARD = re.compile(rf'<script [^>]*id="{CARD_ID}"[^>]*>(.*?)</script>', re.DOTALL)
 CARD_BYTES = 65_536  # the card stands in the first lines of a report
 COLUMNS = ("", "report", "claims", "parameters set", "state and date")
-THUMBNAIL = re.compile(r'<svg [^<>]*>(<polyline points="[0-9., -]*" [a-z0-9="#. -]*/>)*</svg>')
+THUMBNAIL = re.compile(r'<svg [^<>]*>(<polyline points="[0-9., -]*" [A-Za-z0-9="#. -]*/>)*</svg>')
 """What a report's card may draw on the index; anything else it brings is left out."""
 
 
