@@ -55,6 +55,7 @@ def watched(chromium):
         size = {"width": 1150, "height": 900} | viewport
         context = chromium.new_context(color_scheme=scheme, viewport=size)
         context.set_offline(offline)
+        context.set_default_timeout(120_000)  # plotly.js takes its time on a machine that is busy
         contexts.append(context)
         return Watched(context.new_page())
 

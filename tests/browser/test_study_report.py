@@ -22,7 +22,7 @@ def reports(finished, tmp_path_factory):  # noqa: F811
     scores, claims = finished.scores("entropy", "pass@16"), finished.claims()
     claims.table.loc[0, "sentence"] = HOSTILE
     cells = [
-        new_markdown_cell(f"# A study\n\n**Which clip threshold raises entropy? {HOSTILE}**\n\nText."),
+        new_markdown_cell("# A study\n\n**Which clip threshold raises entropy?**\n\nText."),
         figure_cell(plots.arm_curves(metrics)),
         figure_cell(plots.against_published(metrics, finished.published)),
         figure_cell(plots.score_curves(scores, "pass@16")),

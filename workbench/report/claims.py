@@ -8,6 +8,7 @@ import pandas as pd
 
 CLAIMS_JSON = "application/vnd.workbench.claims+json"
 """Media type under which an output tells how many claims had which verdict."""
+VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
 _SIGNS = {"reproduced": "✓", "contradicted": "✗", "inconclusive": "~", "not run": "–"}
 
 

@@ -6,12 +6,13 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from workbench.report.claims import VERDICTS
 from workbench.report.export import CARD_ID
 
 CARD = re.compile(rf'<script [^>]*id="{CARD_ID}"[^>]*>(.*?)</script>', re.DOTALL)
 CARD_BYTES = 65_536  # the card stands in the first lines of a report
 COLUMNS = ("", "report", "claims", "parameters set", "state and date")
-THUMBNAIL = re.compile(r'<svg [^<>]*>(<polyline points="[0-9., -]*" [a-z0-9="#. -]*/>)*</svg>')
+THUMBNAIL = re.compile(r'<svg [^<>]*>(<polyline points="[0-9., -]*" [A-Za-z0-9="#. -]*/>)*</svg>')
 """What a report's card may draw on the index; anything else it brings is left out."""
 
 
@@ -27,7 +28,7 @@ def index_page(reports_root) -> Path:
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Entropy workbench: reports</title>'
         f"<style>{css}</style></head><body><main class='wide'>"
-        f"<h1>Reports</h1><p>{len(cards)} reports, newest first.</p>"
+        f"<h1>Reports</h1><p>{len(cards)} report{'' if len(cards) == 1 else 's'}, newest first.</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></main></body></html>\n"
     )
     root.mkdir(parents=True, exist_ok=True)
@@ -69,4 +70,5 @@ def _row(path: Path, card: dict) -> str:
 def _verdicts(counts: object) -> str:
     """Claims by verdict, one line each."""
     known = counts if isinstance(counts, dict) else {}
-    return "<br>".join(f"{int(count)} {escape(str(verdict))}" for verdict, count in known.items() if count)
+    counts = [(verdict, known[verdict]) for verdict in VERDICTS if known.get(verdict)]
+    return "<br>".join(f"{int(count)}&nbsp;{verdict.replace(' ', '&nbsp;')}" for verdict, count in counts)

@@ -19,7 +19,6 @@ from scipy import stats
 from workbench.study.effects import Effect, Measured, NotMeasured, Region
 
 LEVEL = 0.95
-VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from workbench.config import ConfigError, RunConfig
 from workbench.metrics.series import ema
@@ -80,7 +81,7 @@ class Study:
             rows.append({"arm": arm, "differs in": _differs(arm), "finished": f"{done} of {len(self.seeds)} seeds"})
         return pd.DataFrame(rows)
 
-    def train(self, jobs: int = 0) -> Study:
+    def train(self, jobs: int = 0) -> None:
         """Make all runs exist: those that are finished are left alone, interrupted ones continued, `jobs` at a time.
 
         Raises `RuntimeError` naming the runs that failed, once all others are done.
@@ -93,7 +94,6 @@ class Study:
                 f"{cell['arm']}, seed {cell['seed']}: {cell['reason'] or cell['state']}" for cell in failed
             )
             raise RuntimeError(f"{len(failed)} runs are not done: {told}")
-        return self
 
     @cached_property
     def runs(self) -> ArmRuns:
@@ -226,4 +226,5 @@ def _done(cell: RunCell) -> bool:
 
 
 def _differs(arm: str) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in arms()[arm].items()) or "nothing: plain GRPO"
+    shown = {name: yaml.safe_dump(value, default_flow_style=True).split("\n")[0] for name, value in arms()[arm].items()}
+    return ", ".join(f"{name}: {value}" for name, value in shown.items()) or "nothing: plain GRPO"
