@@ -75,3 +75,16 @@ def click_plot(page, plot, fraction, height=0.3):
     page.wait_for_timeout(400)
     page.mouse.down()
     page.mouse.up()
+
+
+def click_point(page, plot, trace, index):
+    """Click the point `index` of the trace called `trace`, wherever it is drawn."""
+    place = """(plot, [name, index]) => {
+        const trace = plot._fullData.find(each => each.name === name), { xaxis, yaxis } = plot._fullLayout;
+        const size = plot.querySelector(".nsewdrag").getBoundingClientRect();
+        const at = index < 0 ? trace.x.length + index : index;
+        return [xaxis.d2p(trace.x[at]) / size.width, yaxis.d2p(trace.y[at]) / size.height];
+    }"""
+    plot.scroll_into_view_if_needed()
+    across, down = plot.evaluate(place, [trace, index])
+    click_plot(page, plot, across, height=down)

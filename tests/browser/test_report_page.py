@@ -121,7 +121,9 @@ def test_hovering_tells_all_numbers_and_colours_keep_contrast(watched, report, t
         page.get_by_label(mode, exact=True).check()
         page.locator(".wb-token").nth(5).hover()
         detail = page.locator(".wb-detail").inner_text()
-        assert "entropy" in detail and "nats" in detail and "advantage" in detail and "old log-prob" in detail
+        assert (
+            "entropy" in detail and "nats" in detail and "advantage" in detail and "log-prob before the step" in detail
+        )
         opened.shot(f"tokens-{mode}")
         contrasts = page.evaluate(CONTRASTS)
         assert len(contrasts) == 672 and min(contrasts) >= 4.5

@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from workbench.plots import training_curves
 from workbench.store import Run
 from workbench.store.liveness import HEARTBEAT
-from workbench.widgets.plot_view import PlotView
 
 STALLED_AFTER = 3 * HEARTBEAT
 """Seconds of silence after which a run counts as stalled: two beats were missed."""
@@ -68,14 +67,15 @@ def state_line(status: dict, now: float | None = None) -> str:
 class LiveCurves:
     """Training curves of `run_folder` that grow with the run. Display `widget`; call `poll` to bring it up to date.
 
-    It owns no thread: whoever waits for the run calls `poll`, as `workbench.train` does.
+    It owns no thread: whoever waits for the run calls `poll`, as `workbench.train` does. The cell that waits keeps the
+    kernel from answering the browser, so the figure is plotly's own widget, which carries all it needs.
     """
 
     def __init__(self, run_folder: Path, reference: pd.DataFrame | None = None):
         self.folder = Path(run_folder)
-        self.plot = PlotView(go.Figure(layout={"height": 60, "xaxis": {"visible": False}, "yaxis": {"visible": False}}))
+        self.figure = go.FigureWidget()
         self.state = ipywidgets.Label(value=state_line({}))
-        self.widget = ipywidgets.VBox([self.state, self.plot])
+        self.widget = ipywidgets.VBox([self.state, self.figure])
         self._reference = reference
         self._tail = MetricsTail(self.folder / "metrics.jsonl")
 
@@ -100,12 +100,18 @@ class LiveCurves:
         return line
 
     def _draw(self, metrics: pd.DataFrame) -> None:
-        self.plot.figure = training_curves(metrics, reference=self._reference, run=self.folder.name)
-
-    @property
-    def figure(self) -> go.Figure:
-        """The figure on show."""
-        return self.plot.figure
+        fresh = training_curves(metrics, reference=self._reference, run=self.folder.name)
+        if len(fresh.data) != len(self.figure.data):  # first rows, or a metric that appeared later
+            with self.figure.batch_update():
+                self.figure.data = ()
+                self.figure.add_traces(fresh.data)
+                self.figure.update_layout(fresh.layout, overwrite=True)
+                self.figure.update_layout(autosize=True)  # as wide as the cell
+            return
+        with self.figure.batch_update():
+            for shown, new in zip(self.figure.data, fresh.data, strict=True):
+                shown.x, shown.y = new.x, new.y
+            self.figure.layout.meta = fresh.layout.meta
 
 
 def _parse(line: bytes) -> dict | None:

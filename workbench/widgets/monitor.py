@@ -61,7 +61,7 @@ class Monitor:
         self._pulse, self._stopped, self._poll, self._last = Heartbeat(), threading.Event(), poll, ""
         numbers = ipywidgets.Accordion([self.measures], titles=("Controllers and all measures of the newest step",))
         controls = ipywidgets.HBox([self.follow, self.detach])
-        self.widget = ipywidgets.VBox([self.state, self.curves.plot, numbers, controls, self._token_box])
+        self.widget = ipywidgets.VBox([self.state, self.curves.figure, numbers, controls, self._token_box])
         self.look()
         self._thread = threading.Thread(target=self._watch, name=f"monitor {self.run.id}", daemon=True)
         self._thread.start()
