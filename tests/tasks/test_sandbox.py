@@ -186,6 +186,7 @@ def test_invalid_source_text_and_input_do_not_matter():
 
 
 @available
+@pytest.mark.skipif(sys.prefix.startswith("/tmp/"), reason="the sandbox hides /tmp, where this environment lies")
 def test_packages_can_be_imported_on_request():
     code = f"import sys; sys.path += {site_packages()!r}; import numpy; print(int(numpy.arange(4).sum()))"
     assert run_python(code, limits=Limits()).stdout == b"6\n"
