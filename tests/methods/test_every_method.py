@@ -30,16 +30,6 @@ def hooks_of(name: str) -> set[str]:
     return {hook for hook in hooks if getattr(METHODS[name], hook) is not getattr(Method, hook)}
 
 
-@pytest.fixture(scope="module")
-def policy():
-    return double_policy()
-
-
-@pytest.fixture(scope="module")
-def rollouts(policy):
-    return made_up_rollouts(policy)
-
-
 def test_every_method_has_a_case_and_only_what_replaces_the_objective_has_no_neutral_parameters():
     assert set(CASES) == set(METHODS)
     replaces = {name for name in METHODS if hooks_of(name) & {"baseline", "ratio", "surrogate"}}

@@ -8,30 +8,18 @@ from tests.methods.made_up import (
     LONGEST,
     PROGRESS,
     config_of,
-    double_policy,
     made_up_critic,
-    made_up_rollouts,
     methods_of,
 )
 from workbench.methods import Composition
 from workbench.training.advantages import assign_advantages
 from workbench.training.objective import token_loss
-from workbench.training.update import _forward, accumulate_gradient
+from workbench.training.update import accumulate_gradient, forward
 
 STOPS_A_GRADIENT = {"cispo", "gspo"}
 """Their surrogates hold a ratio constant inside the differentiated term; their closed-form gradients are in
 `test_surrogates.py`."""
 STEP = 1e-6
-
-
-@pytest.fixture(scope="module")
-def policy():
-    return double_policy()
-
-
-@pytest.fixture(scope="module")
-def rollouts(policy):
-    return made_up_rollouts(policy)
 
 
 @torch.no_grad()
@@ -43,7 +31,7 @@ def moved(parameters, direction, step):
 @torch.no_grad()
 def loss_with_constants_of(batch, policy, methods, critic) -> float:
     """The loss at the policy's present weights, with weights, masks, bounds and marks as `batch` carries them."""
-    now, columns = _forward(policy, batch, critic)
+    now, columns = forward(policy, batch, critic)
     tokens = batch.tokens.with_columns(**columns)
     return (tokens.share * token_loss(tokens, methods.ratio(tokens, now.logp), now.logp, now.entropy, methods)).sum()
 

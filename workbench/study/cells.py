@@ -22,7 +22,7 @@ from workbench.config import RunConfig
 from workbench.store.files import write_json
 from workbench.store.liveness import beating, is_alive, this_process
 from workbench.store.reader import Run
-from workbench.study.launch import GRACE_SECONDS, PARENT_VARIABLE
+from workbench.study.launch import PARENT_VARIABLE, stop_child
 
 STATES = ("queued", "running", "done", "interrupted", "failed", "killed", "lost")
 """interrupted: stopped on request; killed: ended by a signal; lost: ended without a word. All of them are resumable."""
@@ -151,18 +151,6 @@ def execute_cell(cell: Cell, place: Place, stopped: Callable[[], bool] = lambda:
             stop_child(child)
             write_json(folder / "record.json", record | {"ended": time.time(), "code": child.returncode})
     return child.returncode
-
-
-def stop_child(child: subprocess.Popen) -> None:
-    """Ask `child`, if it still runs, to stop at its next step; kill it if it has not within the grace of a run."""
-    if child.poll() is not None:
-        return
-    child.send_signal(signal.SIGINT)
-    try:
-        child.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def standing(cell: Cell, place: Place) -> Standing:

@@ -87,7 +87,7 @@ def _train_in_child(config, folder: Path, follow) -> None:
                     follow(lines.read())
                     time.sleep(POLL_SECONDS)
             except BaseException:
-                _stop(child)
+                stop_child(child)
                 raise
             finally:
                 follow(lines.read())
@@ -108,10 +108,11 @@ def _start(config_path: Path, root: Path, out: Path, err: Path) -> subprocess.Po
         )
 
 
-def _stop(child: subprocess.Popen) -> None:
-    """Ask the run to finish its step; kill it when it does not within GRACE_SECONDS."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
+def stop_child(child: subprocess.Popen) -> None:
+    """Ask `child`, if it still runs, to stop at its next step; kill it if it has not within GRACE_SECONDS."""
+    if child.poll() is not None:
+        return
+    child.send_signal(signal.SIGINT)
     try:
         child.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:

@@ -36,7 +36,7 @@ def accumulate_gradient(
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
     rows = micro_batches(batch, budget)
-    forwards = (_forward(policy, batch.select_sequences(part), critic) for part in rows)
+    forwards = (forward(policy, batch.select_sequences(part), critic) for part in rows)
     if "current" in methods.needs:
         forwards = list(forwards)
         batch = batch.with_tokens(
@@ -61,7 +61,7 @@ def accumulate_gradient(
     return batch, sum(part.sum().item() for part in losses)
 
 
-def _forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
+def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
     """What `score` gives, and the critic's differentiable columns from the same hidden states."""
     if critic is None:
         return score(policy, part), {}
