@@ -46,7 +46,12 @@ def _row(run: Run) -> dict:
     last = last_row(run)
     row = {"id": run.id, "state": status["state"], "step": status["step"]}
     row |= {name: last.get(name) for name in HEADLINE}
-    return row | {"methods": config.pop("methods", "?"), "seed": config.pop("seed", None)} | config
+    return row | {"methods": config.pop("methods", None) or _tool(run), "seed": config.pop("seed", None)} | config
+
+
+def _tool(run: Run) -> str:
+    """In place of methods, of which an imported run has none."""
+    return f"imported from {run.imported['tool']}" if run.imported else "not recorded"
 
 
 def flat_config(run: Run) -> dict:
