@@ -61,9 +61,10 @@ def overlay(
     fig.layout.legend = {
         "orientation": "h",
         "x": 0,
-        "y": -0.16,
         "xanchor": "left",
-        "yanchor": "top",
+        "y": 0.01,
+        "yref": "container",
+        "yanchor": "bottom",
         "itemsizing": "constant",
     }
     fig.layout.showlegend = named

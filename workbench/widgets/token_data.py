@@ -111,13 +111,15 @@ def header(run) -> dict:
     """What every frame shares: run id, entropy curve, kept steps, colour scales. Raises ValueError without rollouts."""
     if not run.rollout_steps:
         raise ValueError(f"run {run.id} kept no rollouts; set the config's rollout keeping interval and train again.")
+    return {"run": run.id, "scales": scales(run), "sorts": list(SORTS)} | course(run)
+
+
+def course(run) -> dict:
+    """What of the header grows while a run trains: entropy curve and kept steps."""
     curve = curve_table(run, ["entropy/mean"]).dropna()
     return {
-        "run": run.id,
         "steps": [int(step) for step in run.rollout_steps],
-        "scales": scales(run),
         "curve": [[int(step), _round(value)] for step, value in curve.itertuples(index=False)],
-        "sorts": list(SORTS),
     }
 
 
