@@ -38,6 +38,10 @@ class TokenStatistics:
     sum_p2_logp: Tensor | None = None
     """Σ_v p_v² log p_v; with it E[S] = H·Σp² + Σp² log p (arXiv 2602.03392)"""
 
+    def at(self, token: Tensor | slice) -> TokenStatistics:
+        """The statistics of these tokens."""
+        return TokenStatistics(*(None if column is None else column[token] for column in vars(self).values()))
+
 
 def distribution(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Exact softmax quantities of logits [n, V]: (p [n, V], d = z − max z [n, V], log Σ e^d [n], entropy [n]).

@@ -65,26 +65,40 @@ def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[Toke
     """What `score` gives, and the critic's differentiable columns from the same hidden states."""
     if critic is None:
         return score(policy, part), {}
-    packed, temperature = pack(part), part.broadcast_to_tokens(part.sequences.score_temperature)
+    once, token = _distinct(part)
+    packed, temperature = pack(once), once.broadcast_to_tokens(once.sequences.score_temperature)
     hidden = policy.response_hidden(packed)
     now = policy.head(hidden, packed.target, temperature)
-    return now, critic.current(policy, hidden, packed, temperature)
+    columns = critic.current(policy, hidden, packed, temperature)
+    return now.at(token), {name: column[token] for name, column in columns.items()}
 
 
 def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:
-    """Log-prob and entropy of the response tokens, at each response's `score_temperature`."""
-    return policy.token_statistics(pack(part), part.broadcast_to_tokens(part.sequences.score_temperature), with_sums)
+    """Log-prob and entropy of the response tokens, at each response's `score_temperature`.
+
+    A response that a prompt got several times, as most are once a policy has collapsed, is computed once; its gradient
+    is the sum over its copies'.
+    """
+    once, token = _distinct(part)
+    temperature = once.broadcast_to_tokens(once.sequences.score_temperature)
+    return policy.token_statistics(pack(once), temperature, with_sums).at(token)
+
+
+def _distinct(rollouts: Rollouts) -> tuple[Rollouts, Tensor | slice]:
+    """The different responses, and where in their tokens each token of `rollouts` stands."""
+    first, place = distinct_responses(rollouts)
+    if len(first) == len(place):
+        return rollouts, slice(None)
+    once = rollouts.select_sequences(first)
+    lengths = once.sequences.length
+    starts = lengths.cumsum(0) - lengths
+    return once, rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
 
 
 @torch.no_grad()
 def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
-    """The same of any number of sequences, `budget` tokens at a time, without a graph. Responses that a prompt got
-    several times, many once a policy has collapsed, are scored once."""
-    first, place = distinct_responses(rollouts)
-    once = rollouts.select_sequences(first)
+    """The same of any number of sequences, `budget` tokens at a time, without a graph."""
+    once, token = _distinct(rollouts)
     parts = [score(policy, once.select_sequences(rows), with_sums) for rows in micro_batches(once, budget)]
-    lengths = once.sequences.length
-    starts = lengths.cumsum(0) - lengths
-    token = rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
     names = ["logp", "entropy", *(["sum_p2", "sum_p2_logp"] if with_sums else [])]
-    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts])[token] for name in names})
+    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}).at(token)
