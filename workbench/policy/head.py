@@ -8,8 +8,8 @@ r = Σ_{v≠m} e^{d_v}, it is H = log(1 + r) + Σ_v p_v·(−d_v): a sum of non-
 to the collapsed regime, where logsumexp − Σ p·z loses percents.
 
 Beside the products the time goes into passes over the chunk, so there are few: the temperature divides the hidden
-states, not the logits; sums are taken before anything is normalised; the target's gradient, in which 1 − p would cancel,
-is put in by itself; and on a CPU all passes over a few rows are made while these are in cache.
+states, not the logits; sums are taken before anything is normalised; on a CPU all passes over a few rows are made while
+these are in cache. The target's gradient, in which 1 − p would cancel, is put in by itself.
 """
 
 from __future__ import annotations
