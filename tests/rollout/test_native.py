@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from tests.tiny import own_logps, tiny_policy
 from workbench.policy import attention
 from workbench.policy.packing import pack
-from workbench.rollout import NativeEngine, Stream
+from workbench.rollout import NativeEngine, Stream, native
 from workbench.rollout.native import draw, nucleus
 from workbench.rollout.streams import UniformBlocks
 
@@ -123,7 +123,9 @@ def test_broken_logits_raise_and_name_the_sample():
         generate(policy)
 
 
-def test_samples_that_share_their_past_are_those_drawn_one_by_one():
+@pytest.mark.parametrize("elements", [1 << 24, 100])
+def test_samples_that_share_their_past_are_those_drawn_one_by_one(elements, monkeypatch):
+    monkeypatch.setattr(native, "elements_on", lambda device: (elements, elements))
     policy, samples, longest = tiny_policy(), 12, 9
     temperature = torch.tensor([0.4, 0.7, 1.5])[: len(PROMPTS)]
     r = NativeEngine(policy).generate(PROMPTS, samples, temperature, longest, STREAM)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.policy.attention import PackedAttention, additive_mask, masked_attention
-from workbench.policy.head import distribution
+from workbench.policy.head import chunks, distribution, elements_on
 from workbench.policy.model import Policy
 from workbench.policy.packing import PackedBatch
 from workbench.rollout.streams import Stream, UniformBlocks
@@ -201,6 +201,7 @@ class _Generation:
         count, device = len(prompts) * samples, policy.device
         self.temperature = temperature.to(device, torch.float32)
         self.uniforms = UniformBlocks(stream, len(prompts), samples)
+        self.vocabulary = len(policy.model.get_output_embeddings().weight)
         self.eos = torch.tensor(policy.eos_ids, device=device)
         self.rows = torch.arange(count, device=device)
         """sequences that go on"""
@@ -228,13 +229,7 @@ class _Generation:
 
     def step(self) -> bool:
         """Draw one token for every sequence that goes on; True while some sequence still does."""
-        logits = self.policy.logits(self.hidden).div_(self.temperature[self.prompt].unsqueeze(1))
-        uniform = self.uniforms.at(self.position, self.rows.cpu().numpy())
-        token, drawn = draw(logits, uniform, self.branch, self.top_p, "expected_discriminator" in self.columns)
-        self._refuse_non_finite(drawn["rollout_logp"])
-        self.token[self.rows, self.position] = token
-        for name, column in self.columns.items():
-            column[self.rows, self.position] = drawn[name]
+        token = self._draw()
         self.length[self.rows] += 1
         self.position += 1
         ended = torch.isin(token, self.eos)
@@ -245,12 +240,26 @@ class _Generation:
         self._decode(self._branch(token))
         return True
 
+    def _draw(self) -> Tensor:
+        """The next token of each of `rows`, its columns put down; as many branches at a time as the head takes rows."""
+        uniform = self.uniforms.at(self.position, self.rows.cpu().numpy())
+        discriminator = "expected_discriminator" in self.columns
+        for part in chunks(len(self.hidden), max(1, elements_on(self.hidden.device)[0] // self.vocabulary)):
+            within = ((self.branch >= part.start) & (self.branch < part.stop)).nonzero().squeeze(1)
+            rows, branch = self.rows[within], self.branch[within] - part.start
+            logits = self.policy.logits(self.hidden[part]).div_(self.temperature[self.prompt[part]].unsqueeze(1))
+            token, drawn = draw(logits, uniform[within.cpu().numpy()], branch, self.top_p, discriminator)
+            self._refuse_non_finite(rows, drawn["rollout_logp"])
+            self.token[rows, self.position] = token
+            for name, column in self.columns.items():
+                column[rows, self.position] = drawn[name]
+        return self.token[self.rows, self.position]
+
     def _branch(self, token: Tensor) -> Tensor:
         """Put every distinct continuation of a branch into a slot of its own: the first stays where its parent is, the
         others take ended slots, then new ones. Returns the token of each slot; that of an ended one means nothing."""
-        vocabulary = self.policy.model.config.get_text_config().vocab_size
-        children, child = torch.unique(self.branch * vocabulary + token, return_inverse=True)
-        slot, tokens = children // vocabulary, children % vocabulary
+        children, child = torch.unique(self.branch * self.vocabulary + token, return_inverse=True)
+        slot, tokens = children // self.vocabulary, children % self.vocabulary
         moves = torch.zeros_like(slot, dtype=torch.bool)
         moves[1:] = slot[1:] == slot[:-1]
         slots = len(self.prompt)
@@ -277,10 +286,10 @@ class _Generation:
         self.hidden = self.policy.hidden(token.unsqueeze(1), position.unsqueeze(1), context).squeeze(1)
         self.cache.used += 1
 
-    def _refuse_non_finite(self, logp: Tensor) -> None:
+    def _refuse_non_finite(self, rows: Tensor, logp: Tensor) -> None:
         bad = ~torch.isfinite(logp)
         if bool(bad.any()):
-            row = int(self.rows[bad][0])
+            row = int(rows[bad][0])
             raise NonFiniteError(
                 f"non-finite log-prob while sampling prompt {row // self.samples}, sample {row % self.samples}, "
                 f"position {self.position}: the policy's logits are broken (lower the learning rate or check the "
