@@ -27,9 +27,10 @@ from workbench.study.running import execute, plan
 from workbench.study.scores import finite, scores
 
 SCALES = {
-    # Everything runs, nothing is learnt; 16 prompts, so that 16 updates per rollout are possible.
+    # Everything runs, nothing is learnt; 16 prompts, so that 16 updates per rollout are possible, and as many to choose
+    # from as the largest subset has.
     "smoke": {
-        "task.train_size": 128,
+        "task.train_size": 512,
         "rollout.prompts": 16,
         "training.updates_per_rollout": 4,
         "evaluation.prompts": 4,
@@ -113,8 +114,10 @@ class Study:
     @property
     def metrics(self) -> pd.DataFrame:
         """Every finished run's metrics: columns arm, seed, step and the metrics of `Run.metrics`."""
-        parts = [run.metrics.assign(arm=arm, seed=seed) for (arm, seed), run in self.runs.stored.items()]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "step"])
+        parts = {key: run.metrics for key, run in self.runs.stored.items()}
+        if not parts:
+            return pd.DataFrame(columns=["arm", "seed", "step"])
+        return pd.concat(parts, names=["arm", "seed"]).reset_index(["arm", "seed"]).reset_index(drop=True)
 
     def scores(self, *measures: str, where: str | None = None) -> pd.DataFrame:
         """Measures of every evaluation (by default the study's): columns arm, seed, step, measure, value."""
