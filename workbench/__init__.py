@@ -42,7 +42,7 @@ _LAZY = {
     "provenance": "workbench.report",
     "reliability_table": "workbench.metrics.calibration",
     "runs": "workbench.store",
-    "scorecard": "workbench.study.study",
+    "scorecard": "workbench.study.scorecard",
     "spearman": "workbench.metrics.statistics",
     "sql": "workbench.store",
     "table_over_seeds": "workbench.metrics.performance",

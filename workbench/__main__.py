@@ -169,6 +169,29 @@ def grid(arguments: tuple[str, ...], **options) -> None:
 
 
 @main.command()
+@click.option("--scale", default="cpu", show_default=True, help="Preset of the runs: smoke, cpu, gpu or paper.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of every arm, separated by commas.")
+@click.option("--jobs", default=0, help="Runs at a time.  [default: one per core]")
+@click.option("--reports", is_flag=True, help="Also execute every study's notebook; the card then leads to its report.")
+@click.option("--dry-run", is_flag=True, help="Print the plan with its estimate; compute nothing.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for everything.  [default: outputs]")
+@told_plainly
+def scorecard(scale: str, seeds: str, **options) -> None:
+    """Make the runs of all studies, judge every claim on them, and leave the scorecard's report.
+
+    Runs that exist are loaded, interrupted ones continued; Ctrl-C leaves all of it resumable by the same command.
+    """
+    from workbench.study.launch import stop_with_parent, terminated_like_interrupted
+    from workbench.study.scorecard import make_scorecard, parse_seeds
+
+    stop_with_parent()
+    with terminated_like_interrupted():
+        report = make_scorecard(scale, parse_seeds(seeds), log=click.echo, **options)
+    if report:
+        click.echo(f"report: {report}")
+
+
+@main.command()
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of runs.  [default: outputs/runs]")
 @told_plainly
 def demo(root: Path | None) -> None:

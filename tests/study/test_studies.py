@@ -13,7 +13,8 @@ from workbench.plots.study import pareto
 from workbench.report import Claims
 from workbench.study.definitions import arms, claims, definition, make_effect, study_names
 from workbench.study.effects import Order
-from workbench.study.study import SCALES, ArmRuns, Study, arm_config, scorecard, with_published
+from workbench.study.scorecard import scorecard
+from workbench.study.study import SCALES, ArmRuns, Study, arm_config, with_published
 
 CLIP = "14_clip_thresholds"
 
@@ -98,7 +99,10 @@ def finished(tmp_path_factory):
             row["entropy/mean"] += 0.1 * rank * row["step"] / 40
         (cell.output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         for step in (0, 20, 40):
-            evals(step, 40, rng).to_parquet(cell.output / "evals" / f"{step:06d}.reduce.parquet")
+            samples = evals(step, 40, rng)
+            samples.to_parquet(cell.output / "evals" / f"{step:06d}.reduce.parquet")
+            other = samples.assign(set="countdown", correct=False)
+            other.to_parquet(cell.output / "evals" / f"{step:06d}.countdown.parquet")
     return study
 
 
@@ -147,9 +151,10 @@ def test_figures_of_a_study_and_what_they_say(finished):
 
 def test_scores_agree_with_the_samples(finished):
     run = finished.run("grpo")
-    samples = run.evals[run.evals["step"] == 40]
+    samples = run.evals[(run.evals["step"] == 40) & (run.evals["set"] == "reduce")]
     by_hand = samples.groupby("prompt")["correct"].mean().mean()
-    assert finished.runs.score("grpo", "avg", 0)[-1] == pytest.approx(by_hand)
+    assert by_hand > 0 and finished.runs.score("grpo", "avg", 0)[-1] == pytest.approx(by_hand)
+    assert finished.runs.score("grpo", "avg", 0, "out-of-domain")[-1] == 0
     assert isinstance(finished.runs, ArmRuns) and len(finished.runs.score("grpo", "-self_bleu", 0)) == 3
 
 

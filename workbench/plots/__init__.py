@@ -11,8 +11,10 @@ from workbench.plots.frontier import frontier
 from workbench.plots.ledger import forecast_bars, forecast_scatter, waterfall
 from workbench.plots.overlay import overlay
 from workbench.plots.performance import pass_at_k
-from workbench.plots.published import published_curve, published_curves, published_table
+from workbench.plots.published import published_curve, published_curves, published_scores, published_table
 from workbench.plots.quadrant import inside, quadrants
+from workbench.plots.relations import changes_by_part, entropy_by_position, metrics_together, scores_together
+from workbench.plots.samples import logp_violins, pass_curves, pass_rates, prompt_scatter
 from workbench.plots.sampling import thin
 from workbench.plots.strip import film_strip
 from workbench.plots.study import against_published, arm_curves, entropy_against, published_arms, score_curves, verdicts
@@ -21,27 +23,36 @@ from workbench.plots.text import plain
 __all__ = [
     "against_published",
     "arm_curves",
+    "changes_by_part",
     "data_table",
     "ema",
     "entropy_against",
+    "entropy_by_position",
     "entropy_by_sign",
     "film_strip",
     "forecast_bars",
     "forecast_scatter",
     "frontier",
     "inside",
+    "logp_violins",
     "metric_curve",
+    "metrics_together",
     "overlay",
     "parting",
     "pass_at_k",
+    "pass_curves",
+    "pass_rates",
     "plain",
+    "prompt_scatter",
     "published_arms",
     "published_curve",
     "published_curves",
     "published_entropy",
+    "published_scores",
     "published_table",
     "quadrants",
     "score_curves",
+    "scores_together",
     "summary",
     "thin",
     "training_curves",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.plots.whole_table import WholeTable
+
 FOLDER = Path(__file__).parent / "published"
 HEADLINE = "2511.05993-grpo-n4-entropy"
 _ALSO_CALLED = {HEADLINE: "2511.05993-fig4-entropy-default-clip-n4"}
@@ -36,7 +38,7 @@ def published_curves() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "label", "unit", "source", "steps"])
 
 
-def published_table(name: str) -> pd.DataFrame:
+def published_table(name: str) -> WholeTable:
     """A published table, one row per number row as printed.
 
     `2511.05993-table2`, `-table3` and `-table5`: columns model, final_entropy (nats, smoothed; NaN for the untrained
@@ -45,9 +47,28 @@ def published_table(name: str) -> pd.DataFrame:
     the nearest table that exists.
     """
     record = _find(name, _tables(), "table")
-    frame = pd.json_normalize(record["rows"], sep="/")
+    frame = WholeTable(pd.json_normalize(record["rows"], sep="/"))
     frame.attrs |= {key: record[key] for key in ("source", "title", "unit", "note")}
     return frame
+
+
+def published_scores(name: str) -> pd.DataFrame:
+    """A published table of models as `Study.scores` gives measured ones: columns arm (the model), seed, step, measure,
+    value. Measures: entropy (nats, at the end of training) and, as shares, <benchmark> avg@64 and <benchmark> pass@64;
+    models without a final entropy are left out. Raises ValueError like `published_table`."""
+    table = published_table(name).dropna(subset="final_entropy")
+    entropy = table.rename(columns={"final_entropy": "entropy"})[["model", "entropy"]]
+    shares = table.drop(columns="final_entropy").set_index("model") / 100
+    shares.columns = [_measure(column) for column in shares.columns]
+    long = pd.concat(
+        [entropy.melt("model", var_name="measure"), shares.reset_index().melt("model", var_name="measure")]
+    )
+    return long.rename(columns={"model": "arm"}).assign(seed=0, step=0)
+
+
+def _measure(column: str) -> str:
+    score, benchmark = column.split("/")
+    return f"{benchmark} {score.replace('64', '@64')}"
 
 
 def _find(name: str, records: dict[str, dict], kind: str) -> dict:

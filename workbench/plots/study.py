@@ -2,108 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.metrics.series import ema
+from workbench.metrics.statistics import spearman
 from workbench.plots.describe import describe
-from workbench.plots.sampling import thin
-from workbench.plots.theme import DASHES, OKABE_ITO, UNITS, axis, faint, figure, panel_title, step_axis
+from workbench.plots.panels import add_band, add_line, mark, on, panels, told, x_of, y_of
+from workbench.plots.theme import REFERENCE, axis, figure, panel_title, step_axis, title_of
 
-ROW_PIXELS = 20
-"""Height of a row of the legend."""
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down", "star")
 VERDICT_COLOURS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#999999", "not run": "#d5dae0"}
+ENTROPY = "entropy/mean"
 
 
-def arm_curves(metrics: pd.DataFrame, name: str = "entropy/mean") -> go.Figure:
-    """One metric of every arm over rollout steps, smoothed (E = 0.4 H + 0.6 E): mean over seeds, and their range.
+def arm_curves(metrics: pd.DataFrame, *names: str, targets: Mapping[str, float] | None = None) -> go.Figure:
+    """Metrics (by default the entropy) of every arm over rollout steps, one panel each, smoothed (E = 0.4 H + 0.6 E):
+    mean over seeds, and their range.
 
-    `metrics`: arm, seed, step and the metric, as `Study.metrics` gives them. Raises ValueError when no run has it.
+    `metrics`: arm, seed, step and the metrics, as `Study.metrics` gives them. `targets`: arm -> the entropy it is to
+    hold, dotted in the first panel. Arms that did not record a metric are left out of its panel; raises ValueError when
+    no arm has it.
     """
-    if name not in metrics or metrics[name].isna().all():
-        raise ValueError(f"no finished run recorded {name!r}")
-    title, unit = UNITS.get(name, (name, ""))
-    fig, ends = _arms_figure(metrics["arm"].nunique(), title, unit), []
-    for index, (arm, rows) in enumerate(metrics.groupby("arm", sort=False)):
-        table = rows.pivot_table(index="step", columns="seed", values=name)
-        smooth = table.apply(lambda column: pd.Series(ema(column.to_numpy()), index=column.index))
-        _band(fig, smooth, arm, index)
-        ends.append(f"{arm} {smooth.mean(axis=1).iloc[0]:.3g} → {smooth.mean(axis=1).iloc[-1]:.3g}")
-    fig.update_layout(xaxis=step_axis(), yaxis=axis(rangemode="tozero"))
-    return describe(fig, f"{title}, {unit}, smoothed, mean over seeds: {'; '.join(ends)}.")
+    names = names or (ENTROPY,)
+    arms = list(dict.fromkeys(metrics["arm"]))
+    fig, said = panels([title_of(name) for name in names], arms), []
+    for panel, name in enumerate(names):
+        if name not in metrics or metrics[name].isna().all():
+            raise ValueError(f"no finished run recorded {name!r}")
+        title, unit = title_of(name)
+        ends = []
+        for arm, smooth in _smoothed(metrics, name):
+            add_band(fig, smooth, arm, arms.index(arm), panel, title)
+            ends.append(f"{arm} {_from_to(smooth.mean(axis=1))}")
+        fig.update_layout({x_of(panel): step_axis(), y_of(panel): {"rangemode": _range_mode(metrics[name])}})
+        said.append(f"{title}, {unit}: {told(ends)}")
+    for arm, target in (targets or {}).items():
+        if arm in arms:
+            _target(fig, metrics["step"], arm, target, arms.index(arm))
+    return describe(fig, f"Smoothed, mean over seeds. {'. '.join(said)}.")
 
 
 def published_arms(curves: pd.DataFrame) -> go.Figure:
     """The published entropy curves of a study's arms (columns arm, step, value in nats), under the arms' names here."""
-    fig, ends = _arms_figure(curves["arm"].nunique(), "Published entropy", "nats per token, smoothed"), []
+    arms = list(dict.fromkeys(curves["arm"]))
+    fig, ends = panels([("Published entropy", "nats per token, smoothed")], arms), []
     for index, (arm, rows) in enumerate(curves.groupby("arm", sort=False)):
-        _line(fig, rows["step"], rows["value"], arm, index)
-        ends.append(f"{arm} {rows['value'].iloc[0]:.3g} → {rows['value'].iloc[-1]:.3g}")
-    fig.update_layout(xaxis=step_axis(), yaxis=axis(rangemode="tozero"))
-    return describe(fig, f"Published entropy in nats per token: {'; '.join(ends)}.")
+        add_line(fig, rows["step"], rows["value"], arm, index)
+        ends.append(f"{arm} {_from_to(rows['value'])}")
+    fig.update_layout(xaxis=step_axis(), yaxis={"rangemode": "tozero"})
+    return describe(fig, f"Published entropy in nats per token: {told(ends)}.")
 
 
 def against_published(metrics: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
     """Measured entropy (solid, mean over seeds) over published (dotted), both as shares: of the run, and of its first
     value, since length and level of the published runs differ. Arms without a published curve are left out."""
-    fig, ends = _arms_figure(curves["arm"].nunique(), "Entropy over its first value", "share; dotted: published"), []
+    arms = list(dict.fromkeys(curves["arm"]))
+    fig, ends = panels([("Entropy over its first value", "share; dotted: published")], arms), []
     for index, (arm, rows) in enumerate(curves.groupby("arm", sort=False)):
         share = (rows["step"] - rows["step"].min()) / max(rows["step"].max() - rows["step"].min(), 1)
-        _line(fig, share, rows["value"] / rows["value"].iloc[0], f"{arm}, published", index, dash="dot", legend=False)
-        own = metrics[metrics["arm"] == arm]
+        published, own = rows["value"] / rows["value"].iloc[0], metrics[metrics["arm"] == arm]
+        add_line(fig, share, published, f"{arm}, published", index, dash="dot", legend=own.empty)
         if own.empty:
             continue
-        mean = pd.Series(ema(own.groupby("step")["entropy/mean"].mean().to_numpy()))
-        _line(fig, mean.index / max(len(mean) - 1, 1), mean / mean.iloc[0], arm, index, dash="solid")
-        ends.append(f"{arm} {mean.iloc[-1] / mean.iloc[0]:.2f} (published {_last_share(rows):.2f})")
-    fig.update_layout(xaxis=axis(title="share of the run"), yaxis=axis(rangemode="tozero"))
-    return describe(fig, f"Entropy at the end over that at the start: {'; '.join(ends)}.")
+        mean = pd.Series(ema(own.groupby("step")[ENTROPY].mean().to_numpy()))
+        add_line(fig, mean.index / max(len(mean) - 1, 1), mean / mean.iloc[0], arm, index, dash="solid")
+        ends.append(f"{arm} {mean.iloc[-1] / mean.iloc[0]:.2f} (published {published.iloc[-1]:.2f})")
+    fig.update_layout(xaxis=axis(title="share of the run"), yaxis={"rangemode": "tozero"})
+    return describe(fig, f"Entropy at the end over that at the start: {told(ends)}.")
 
 
-def score_curves(scores: pd.DataFrame, measure: str) -> go.Figure:
-    """One measure of the evaluations of every arm over training: mean over seeds, and their range.
+def score_curves(scores: pd.DataFrame, *measures: str) -> go.Figure:
+    """Measures (by default all there are) of the evaluations of every arm over training, one panel each: mean over
+    seeds, and their range.
 
-    `scores`: arm, seed, step, measure, value, as `Study.scores` gives them. Raises ValueError when it is not there.
+    `scores`: arm, seed, step, measure, value, as `Study.scores` gives them. Raises ValueError for one that is missing.
     """
-    chosen = scores[scores["measure"] == measure]
-    if chosen.empty:
-        raise ValueError(f"no finished run was evaluated for {measure!r}")
-    fig, ends = _arms_figure(chosen["arm"].nunique(), measure, "evaluation samples"), []
-    for index, (arm, rows) in enumerate(chosen.groupby("arm", sort=False)):
-        table = rows.pivot_table(index="step", columns="seed", values="value", dropna=False)
-        _band(fig, table, arm, index, markers=True)
-        ends.append(f"{arm} {table.mean(axis=1).iloc[0]:.3g} → {table.mean(axis=1).iloc[-1]:.3g}")
-    fig.update_layout(xaxis=step_axis(), yaxis=axis())
-    return describe(fig, f"{measure} of the evaluation samples, mean over seeds: {'; '.join(ends)}.")
+    measures = measures or tuple(dict.fromkeys(scores["measure"]))
+    arms = list(dict.fromkeys(scores["arm"]))
+    fig, said = panels([title_of(measure) for measure in measures], arms), []
+    for panel, measure in enumerate(measures):
+        chosen = scores[scores["measure"] == measure].dropna(subset="value")
+        if chosen.empty:
+            raise ValueError(f"no finished run was evaluated for {measure!r}")
+        title, ends = title_of(measure)[0], []
+        for arm, rows in chosen.groupby("arm", sort=False):
+            table = rows.pivot_table(index="step", columns="seed", values="value")
+            add_band(fig, table, arm, arms.index(arm), panel, title, markers=True)
+            ends.append(f"{arm} {_from_to(table.mean(axis=1))}")
+        fig.update_layout({x_of(panel): step_axis()})
+        said.append(f"{title}: {told(ends)}")
+    return describe(fig, f"Evaluation samples, mean over seeds. {'. '.join(said)}.")
 
 
-def entropy_against(scores: pd.DataFrame, measure: str, frontier: bool = False) -> go.Figure:
-    """A measure of the last evaluation against the entropy of its samples, one point per arm (mean over seeds, bars:
-    their range). `frontier` joins the arms that no other beats in both (Pareto)."""
+def entropy_against(scores: pd.DataFrame, *measures: str, frontier: bool = False) -> go.Figure:
+    """Measures of the last evaluation against the entropy of its samples, one panel each and one point per arm (mean
+    over seeds, bars: their range), with Spearman's ρ over the arms. Dotted: the least-squares line, or with `frontier`
+    the arms that no other beats in both (Pareto).
+
+    `scores`: arm, seed, step, measure, value with the measure entropy (nats), as `Study.scores` gives them.
+    """
     last = scores[scores["step"] == scores.groupby(["arm", "seed"])["step"].transform("max")]
-    wide = last.pivot_table(index=["arm", "seed"], columns="measure", values="value", sort=False)[["entropy", measure]]
-    fig = _arms_figure(wide.index.get_level_values("arm").nunique(), measure, "at the end of training")
+    wide = last.pivot_table(index=["arm", "seed"], columns="measure", values="value", sort=False)
     points = wide.groupby("arm", sort=False).agg(["mean", "min", "max"])
-    for index, (arm, row) in enumerate(points.iterrows()):
-        (x, left, right), (y, low, high) = row["entropy"], row[measure]
-        fig.add_scatter(
-            x=[x], y=[y], name=arm, mode="markers",
-            marker={"color": OKABE_ITO[index % 7], "symbol": SYMBOLS[(index // 7 + index) % 7], "size": 11},
-            error_x={"array": [right - x], "arrayminus": [x - left], "thickness": 1, "width": 3},
-            error_y={"array": [high - y], "arrayminus": [y - low], "thickness": 1, "width": 3},
-        )  # fmt: skip
-    if frontier:
-        best = pareto(points["entropy"]["mean"].to_numpy(), points[measure]["mean"].to_numpy())
-        front = points.iloc[best]
-        style = {"color": "#999999", "width": 1, "dash": "dot"}
-        fig.add_scatter(
-            x=front["entropy"]["mean"], y=front[measure]["mean"], mode="lines", line=style, name="best trade"
-        )
-    fig.update_layout(xaxis=axis(title="entropy, nats per token"), yaxis=axis())
-    said = [f"{arm} {row['entropy']['mean']:.3f}, {row[measure]['mean']:.3f}" for arm, row in points.iterrows()]
-    return describe(fig, f"Entropy (nats) and {measure} at the end of training: {'; '.join(said)}.")
+    titles = [(title_of(m)[0], f"ρ over arms {_rho(points, m)}") for m in measures]
+    fig, said = panels(titles, list(points.index)), []
+    for panel, measure in enumerate(measures):
+        for index, (arm, row) in enumerate(points.iterrows()):
+            _point(fig, row["entropy"], row[measure], arm, index, panel, measure)
+        if len(points) > 2:
+            _joining(fig, points, measure, panel, frontier)
+        fig.layout[x_of(panel)].title.text = "entropy, nats per token"
+        ends = [f"{arm} {row['entropy']['mean']:.3f}, {row[measure]['mean']:.3f}" for arm, row in points.iterrows()]
+        said.append(f"{title_of(measure)[0]}, ρ {_rho(points, measure)}: {told(ends)}")
+    return describe(fig, f"Entropy (nats) and score at the end of training. {'. '.join(said)}.")
 
 
 def pareto(x: np.ndarray, y: np.ndarray) -> list[int]:
@@ -127,40 +141,57 @@ def verdicts(table: pd.DataFrame) -> go.Figure:
     return describe(fig, f"{len(table)} claims: {total}.")
 
 
-def _arms_figure(arms: int, title: str, unit: str) -> go.Figure:
-    """An empty figure with its legend below, where many arms find room."""
-    rows = -(-arms // 4)
-    fig = figure(380 + ROW_PIXELS * rows, hovermode="closest")
-    fig.layout.legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": -60 / 330, "yanchor": "top"}
-    fig.layout.margin.b = 70 + ROW_PIXELS * rows
-    fig.add_annotation(panel_title(title, unit, y=1))
-    return fig
+def _smoothed(metrics: pd.DataFrame, name: str):
+    """Yield every arm that recorded metric `name` with its smoothed table [steps, seeds]."""
+    for arm, rows in metrics.dropna(subset=name).groupby("arm", sort=False):
+        table = rows.pivot_table(index="step", columns="seed", values=name)
+        yield arm, table.apply(lambda column: pd.Series(ema(column.to_numpy()), index=column.index))
 
 
-def _band(fig: go.Figure, table: pd.DataFrame, arm: str, index: int, markers: bool = False) -> None:
-    """The mean of table [steps, seeds] as a line, its range as a band when there are several seeds."""
-    steps = table.index.to_numpy()
-    if table.shape[1] > 1:
-        low, high = table.min(axis=1), table.max(axis=1)
-        fig.add_scatter(
-            x=np.concatenate([steps, steps[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="none",
-            fillcolor=faint(OKABE_ITO[index % 7], 0.16), hoverinfo="skip", showlegend=False, legendgroup=arm,
-        )  # fmt: skip
-    _line(fig, steps, table.mean(axis=1), arm, index, markers=markers)
+def _range_mode(values: pd.Series) -> str:
+    """From zero where zero is the natural end; lengths, signed and large values by their own range."""
+    return "tozero" if values.min() >= 0 and values.max() <= 3 else "normal"
 
 
-def _line(
-    fig: go.Figure, x, y, name: str, index: int, dash: str = "", markers: bool = False, legend: bool = True
-) -> None:
-    values = np.asarray(y, dtype=float)
-    kept = thin(values)
-    style = {"color": OKABE_ITO[index % 7], "width": 2, "dash": dash or DASHES[(index // 7) % 7]}
+def _target(fig: go.Figure, steps: pd.Series, arm: str, target: float, index: int) -> None:
     fig.add_scatter(
-        x=np.asarray(x)[kept], y=values[kept], name=name, mode="lines+markers" if markers else "lines", line=style,
-        legendgroup=name.removesuffix(", published"), showlegend=legend,
-        hovertemplate=f"{name}: %{{y:.4g}}<extra></extra>",
+        x=[steps.min(), steps.max()], y=[target, target], name=f"{arm}, target", mode="lines", legendgroup=arm,
+        line={"color": mark(index)["color"], "width": 1, "dash": "dot"}, showlegend=False,
+        hovertemplate="target %{y:.3g}<extra></extra>",
     )  # fmt: skip
 
 
-def _last_share(rows: pd.DataFrame) -> float:
-    return rows["value"].iloc[-1] / rows["value"].iloc[0]
+def _point(fig: go.Figure, x: pd.Series, y: pd.Series, arm: str, index: int, panel: int, measure: str) -> None:
+    bars = {"thickness": 1, "width": 3}
+    fig.add_scatter(
+        x=[x["mean"]], y=[y["mean"]], mode="markers", marker=mark(index), legendgroup=arm, showlegend=panel == 0,
+        name=f"{arm}: {title_of(measure)[0]}" if panel else arm,
+        error_x={"array": [x["max"] - x["mean"]], "arrayminus": [x["mean"] - x["min"]]} | bars,
+        error_y={"array": [y["max"] - y["mean"]], "arrayminus": [y["mean"] - y["min"]]} | bars,
+        hovertemplate=f"{arm}: entropy %{{x:.3f}}, %{{y:.4g}}<extra></extra>", **on(panel),
+    )  # fmt: skip
+
+
+def _joining(fig: go.Figure, points: pd.DataFrame, measure: str, panel: int, frontier: bool) -> None:
+    """The Pareto front, or the least-squares line, through the means of the arms."""
+    means = pd.DataFrame({"x": points["entropy"]["mean"], "y": points[measure]["mean"]}).dropna()
+    if frontier:
+        means, name = means.iloc[pareto(means["x"].to_numpy(), means["y"].to_numpy())], "best trade"
+    else:
+        slope, level = np.polyfit(means["x"], means["y"], 1) if means["x"].nunique() > 1 else (0.0, means["y"].mean())
+        ends = np.array([means["x"].min(), means["x"].max()])
+        means, name = pd.DataFrame({"x": ends, "y": level + slope * ends}), "least squares"
+    fig.add_scatter(
+        x=means["x"], y=means["y"], mode="lines", name=name, legendgroup=name, showlegend=panel == 0, hoverinfo="skip",
+        line={"color": REFERENCE, "width": 1, "dash": "dot"}, **on(panel),
+    )  # fmt: skip
+
+
+def _rho(points: pd.DataFrame, measure: str) -> str:
+    rho = spearman(points["entropy"]["mean"], points[measure]["mean"])
+    return "undefined" if np.isnan(rho) else f"{rho:+.2f}"
+
+
+def _from_to(values) -> str:
+    kept = pd.Series(values).dropna()
+    return f"{kept.iloc[0]:.3g} → {kept.iloc[-1]:.3g}" if len(kept) else "no data"

@@ -24,13 +24,64 @@ UNITS = {
     "entropy/mean": ("Entropy", "nats per token"),
     "entropy/positive": ("A > 0", "nats per token"),
     "entropy/negative": ("A < 0", "nats per token"),
+    "entropy/correct": ("Entropy of correct responses", "nats per token"),
+    "entropy/incorrect": ("Entropy of incorrect responses", "nats per token"),
     "reward/mean": ("Reward", "mean per response"),
     "length/mean": ("Response length", "tokens"),
+    "length/correct": ("Length of correct responses", "tokens"),
+    "length/incorrect": ("Length of incorrect responses", "tokens"),
     "clip/low_fraction": ("clipped low", "fraction of tokens"),
     "clip/high_fraction": ("clipped high", "fraction of tokens"),
+    "clip/low_probability": ("Probability of tokens clipped low", "mean π"),
+    "clip/high_probability": ("Probability of tokens clipped high", "mean π"),
+    "change/entropy": ("ΔH of a step", "nats, same tokens"),
+    "change/predicted": ("ΔH predicted to first order", "nats per unit step"),
+    "covariance/logp_advantage": ("Cov(log π, A)", "over a step's tokens"),
+    "covariance/logp_weighted": ("Cov(log π, π·A)", "over a step's tokens"),
+    "discriminator/mean": ("Mean of S", "nats"),
+    "discriminator/gap": ("Mean of S − E[S]", "nats"),
     "group/distinct_correct": ("Distinct correct derivations", "per group"),
     "group/zero_variance_fraction": ("Zero-variance groups", "fraction of groups"),
+    "group/all_correct_fraction": ("All-correct groups", "fraction of groups"),
+    "group/all_wrong_fraction": ("All-wrong groups", "fraction of groups"),
+    "sampling/groups_per_kept": ("Groups sampled", "per group trained on"),
+    "entropy": ("Entropy of the evaluation samples", "nats per token"),
+    "avg": ("avg@k", "share of samples solved"),
+    "ngram_diversity": ("5-gram diversity", "distinct over all, product over n"),
+    "self_bleu": ("Self-BLEU", "1: all alike"),
+    "-self_bleu": ("Negative self-BLEU", "−1: all alike"),
+    "distinct_correct": ("Distinct correct derivations", "per prompt"),
+    "logp_gap": ("Log-prob, correct − incorrect", "nats per token"),
+    "logp_correct": ("Log-prob of correct responses", "nats per token"),
+    "logp_incorrect": ("Log-prob of incorrect responses", "nats per token"),
+    "auroc": ("AUROC", "log-prob as a sign of being right"),
+    "prompt_entropy": ("Prompt entropy", "nats per token"),
+    "prompt_entropy_ratio": ("Prompt entropy over its start", "ratio"),
+    "prompt_entropy_rho": ("ρ of prompt entropy and accuracy", "Spearman, over prompts"),
 }
+"""Title and unit of metrics and of measures of evaluations."""
+FAMILIES = {"pass": "share of prompts solved", "maj": "share of prompts, by majority", "avg": "share of samples solved"}
+
+
+def title_of(name: str) -> tuple[str, str]:
+    """Title and unit of a metric or a measure; what has none of its own is called by its name. `set:measure` is the
+    measure of another evaluation set; a leading minus turns the sign."""
+    if name in UNITS:
+        return UNITS[name]
+    if name.startswith("-"):
+        title, unit = title_of(name[1:])
+        return f"−({title})", unit
+    where, colon, measure = name.partition(":")
+    if colon:
+        title, unit = title_of(measure)
+        return f"{title}, {where}", unit
+    family, at, _ = name.partition("@")
+    if at and family in FAMILIES:
+        return name, FAMILIES[family]
+    if name.startswith("method/"):
+        _, method, quantity = name.split("/", 2)
+        return f"{quantity.replace('_', ' ')} of {method}", ""
+    return name, ""
 
 
 def faint(colour: str, alpha: float = 0.28) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
@@ -13,10 +14,11 @@ _SIGNS = {"reproduced": "✓", "contradicted": "✗", "inconclusive": "~", "not 
 
 
 class Claims:
-    """Claims with verdicts: `table` as `workbench.study.claims.claims_table` makes it, `note` on testing many."""
+    """Claims with verdicts: `table` as `workbench.study.claims.claims_table` makes it, `note` on testing many, and the
+    address of the report on each study that has one."""
 
-    def __init__(self, table: pd.DataFrame, note: str):
-        self.table, self.note = table, note
+    def __init__(self, table: pd.DataFrame, note: str, reports: Mapping[str, str] | None = None):
+        self.table, self.note, self.reports = table, note, dict(reports or {})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -32,14 +34,14 @@ class Claims:
 
     def _html(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in ("verdict", "claim", "source", "published", "measured", "seeds"))
-        rows = "".join(_row(row) for row in self.table.to_dict("records"))
+        rows = "".join(_row(row, self.reports) for row in self.table.to_dict("records"))
         return (
             f'<table class="wb-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
             f"<p><small>Measured: mean over seeds with its 95 % t interval. {escape(self.note)}</small></p>"
         )
 
 
-def _row(row: dict) -> str:
+def _row(row: dict, reports: Mapping[str, str]) -> str:
     verdict = (
         f'<strong class="wb-{row["verdict"].replace(" ", "-")}">{_SIGNS[row["verdict"]]} {row["verdict"]}</strong>'
     )
@@ -47,13 +49,26 @@ def _row(row: dict) -> str:
     reason = row["reason"] or ("not after correction for the other claims" if doubtful else "")
     cells = (
         verdict + (f"<br><small>{escape(reason)}</small>" if reason else ""),
-        f"{escape(row['sentence'])}<br><small>{escape(row['prediction'])}</small>",
-        escape(row["source"]),
+        f"{escape(row['sentence'])}<br><small>{escape(row['prediction'])}</small>{_reading(row)}",
+        escape(row["source"]) + _link(row["claim"].partition("/")[0], reports),
         _number(row["published"]),
         f"{_number(row['measured'])}{_interval(row)}<br><small>{escape(row['effect'])}</small>",
         str(row["seeds"]),
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _reading(row: dict) -> str:
+    """What looking into a contradiction found; it says nothing where there is none."""
+    if row["verdict"] != "contradicted" or not row["reading"]:
+        return ""
+    return f'<br><small class="wb-reading">{escape(row["reading"])}</small>'
+
+
+def _link(study: str, reports: Mapping[str, str]) -> str:
+    if study not in reports:
+        return ""
+    return f'<br><a href="{escape(reports[study], quote=True)}">{escape(study)}</a>'
 
 
 def _interval(row: dict) -> str:

@@ -27,6 +27,7 @@ class Claim:
 
     `published` is the effect's value in the source where there is one; `kind` says whether the source states it
     strongly ("strong"), weakly ("weak"), or whether it is expected here without being claimed there ("expected").
+    `reading` is what looking into a contradiction at `scale=cpu` found; it is shown with that verdict only.
     """
 
     identifier: str
@@ -35,6 +36,7 @@ class Claim:
     effect: Effect
     published: float | None = None
     kind: str = "strong"
+    reading: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def holm(p_values: Sequence[float], level: float = (1 - LEVEL) / 2) -> np.ndarra
 
 def claims_table(findings: Iterable[Finding]) -> pd.DataFrame:
     """One row per claim: claim, sentence, source, prediction, effect, published, measured, low, high, seeds, verdict,
-    `holm` (whether a reproduced claim survives the correction for this table's claims) and reason."""
+    `holm` (whether a reproduced claim survives the correction for this table's claims), reason and reading."""
     findings = list(findings)
     survives = holm([f.p for f in findings])
     rows = [
@@ -136,6 +138,7 @@ def claims_table(findings: Iterable[Finding]) -> pd.DataFrame:
             "verdict": f.verdict,
             "holm": bool(kept),
             "reason": f.reason,
+            "reading": f.claim.reading,
         }
         for f, kept in zip(findings, survives, strict=True)
     ]

@@ -19,7 +19,7 @@ from workbench.study.claims import Claim
 from workbench.study.effects import EFFECTS, Effect
 
 FOLDER = files("workbench.study") / "papers"
-_CLAIM_FIELDS = ("id", "sentence", "source", "published", "kind")
+_CLAIM_FIELDS = ("id", "sentence", "source", "published", "kind", "reading")
 
 
 class Definition(Section):
@@ -81,7 +81,8 @@ def _claim(study: str, paper: str, given: dict[str, Any]) -> Claim:
     source = str(given["source"]) if paper == "several" else f"{paper}, {given['source']}"
     effect = make_effect(kinds[0], given[kinds[0]])
     identifier = f"{study}/{given['id']}"
-    return Claim(identifier, given["sentence"], source, effect, given.get("published"), given.get("kind", "strong"))
+    further = {name: given[name] for name in ("published", "kind", "reading") if name in given}
+    return Claim(identifier, given["sentence"], source, effect, **further)
 
 
 def make_effect(kind: str, given: list | dict) -> Effect:

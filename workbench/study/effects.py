@@ -39,7 +39,7 @@ class Measured(Protocol):
         """[steps]: a metric of every rollout step; NaN where there was nothing to average."""
 
     def score(self, arm: str, measure: str, seed: int, where: str | None = None) -> np.ndarray:
-        """[evaluated steps]: a measure of the evaluation set `where`, by default the first, such as pass@16."""
+        """[evaluated steps]: a measure, such as pass@16, of the evaluation set `where`, by default that trained on."""
 
 
 class Effect(Protocol):
@@ -94,9 +94,13 @@ class Held:
     def arms(self) -> tuple[str, ...]:
         return (self.arm,)
 
+    def level(self, runs: Measured, seed: int) -> float:
+        """The entropy to hold, in nats."""
+        return self.target or self.of_initial * float(runs.curve(self.arm, ENTROPY, seed)[0])
+
     def of(self, runs: Measured, seed: int) -> float:
         curve = runs.curve(self.arm, ENTROPY, seed)
-        return float(np.nanmean(curve[-len(curve) // 3 :])) / (self.target or self.of_initial * float(curve[0]))
+        return float(np.nanmean(curve[-len(curve) // 3 :])) / self.level(runs, seed)
 
     def __str__(self) -> str:
         return f"{self.arm} stays at " + (f"{self.of_initial} H₀" if self.of_initial else f"{self.target} nats")
@@ -134,7 +138,7 @@ class Moves:
 @dataclass(frozen=True)
 class Scored:
     """A measure of the last evaluation in `higher` minus that in `lower`; claimed positive. `where` is the evaluation
-    set, by default the first."""
+    set, by default the one trained on."""
 
     higher: str
     lower: str

@@ -8,7 +8,7 @@ import pandas as pd
 from workbench.metrics.calibration import auroc, logp_gap, mean_logp
 from workbench.metrics.diversity import diversity_by_prompt
 from workbench.metrics.performance import performance_by_prompt
-from workbench.metrics.prompt_entropy import prompt_entropy_by_prompt
+from workbench.metrics.prompt_entropy import prompt_entropy_and_accuracy, prompt_entropy_by_prompt
 
 _CALIBRATION = ("logp_correct", "logp_incorrect", "logp_gap", "auroc")
 _DIVERSITY = ("ngram_diversity", "self_bleu", "distinct_answers", "semantic_entropy", "distinct_correct")
@@ -17,8 +17,9 @@ _DIVERSITY = ("ngram_diversity", "self_bleu", "distinct_answers", "semantic_entr
 def scores(evals: pd.DataFrame, measure: str) -> pd.Series:
     """`measure` of every evaluated step of one set, by step; a leading minus turns its sign.
 
-    entropy (nats per token), avg, pass@k, maj@k, the measures of diversity and calibration, prompt_entropy and
-    prompt_entropy_ratio. Raises `KeyError` for a measure that is unknown or was not recorded.
+    entropy (nats per token), avg, pass@k, maj@k, the measures of diversity and calibration, prompt_entropy,
+    prompt_entropy_ratio and prompt_entropy_rho (with accuracy, over prompts). Raises `KeyError` for a measure that is
+    unknown or was not recorded.
     """
     sign, name = (-1.0, measure[1:]) if measure.startswith("-") else (1.0, measure)
     return sign * _of(evals, name)
@@ -41,6 +42,8 @@ def _of(evals: pd.DataFrame, name: str) -> pd.Series:
     if name == "prompt_entropy_ratio":
         mean = prompt_entropy_by_prompt(evals).groupby("step")["prompt_entropy"].mean()
         return mean / mean.iloc[0]
+    if name == "prompt_entropy_rho":
+        return prompt_entropy_and_accuracy(evals).set_index("step")["spearman"]
     raise KeyError(name)
 
 

@@ -13,23 +13,26 @@ import yaml
 from workbench.config import ConfigError, RunConfig
 from workbench.metrics.series import ema
 from workbench.plots.published import published_curve
+from workbench.plots.whole_table import WholeTable
 from workbench.presets import preset
 from workbench.report import Claims, Provenance, provenance
 from workbench.store import Run, runs_root
 from workbench.store.layout import outputs_root
 from workbench.study.cells import RunCell
 from workbench.study.claims import Claim, Finding, claims_table, comparison_note, evaluate
-from workbench.study.definitions import Definition, arms, claims, definition, study_names
-from workbench.study.effects import NotMeasured
+from workbench.study.definitions import Definition, arms, claims, definition
+from workbench.study.effects import Held, NotMeasured
 from workbench.study.executors import Resources
 from workbench.study.grid import grid_of
 from workbench.study.running import execute, plan
 from workbench.study.scores import finite, scores
 
+BUNDLED = {"evaluation.sets": ["reduce", "countdown"]}
 SCALES = {
     # Everything runs, nothing is learnt; 16 prompts, so that 16 updates per rollout are possible, and as many to choose
     # from as the largest subset has.
     "smoke": {
+        **BUNDLED,
         "task.train_size": 512,
         "rollout.prompts": 16,
         "training.updates_per_rollout": 4,
@@ -38,13 +41,20 @@ SCALES = {
         "evaluation.every": 2,
     },
     # The first 80 of the preset's steps: its rate is constant, so they are those of a longer run.
-    "cpu": {"training.steps": 80, "evaluation.prompts": 64, "evaluation.samples": 16, "evaluation.every": 10},
-    "gpu": {"evaluation.every": 20},
-    "paper": {},
+    "cpu": {
+        **BUNDLED,
+        "training.steps": 80,
+        "evaluation.prompts": 64,
+        "evaluation.samples": 16,
+        "evaluation.every": 10,
+    },
+    "gpu": {**BUNDLED, "evaluation.every": 20},
+    "paper": {"evaluation.sets": ["math/aime24", "instructions/ifeval"]},
 }
-"""What studies change in a preset: evaluation often enough for correlations over checkpoints, on two sets."""
-SETS = ("reduce", "countdown")
-"""Evaluation sets: the task trained on, and one that is not."""
+"""What studies change in a preset: evaluation often enough for correlations over checkpoints, on the task trained on
+and on another one."""
+OTHER = "out-of-domain"
+"""The second evaluation set of a run, as scores name it; the first, of the task trained on, needs no name."""
 
 
 class Study:
@@ -73,14 +83,28 @@ class Study:
         return plan(grid_of(self.name, self.cells.values(), outputs_root()))
 
     @property
-    def arms(self) -> pd.DataFrame:
+    def arms(self) -> WholeTable:
         """One row per arm: what differs from plain GRPO, and how its runs stand."""
         rows = []
         for arm in self.definition.arms:
             states = [self.cells[arm, seed].own_standing() for seed in self.seeds]
             done = sum(stands is not None and stands.state == "done" for stands in states)
             rows.append({"arm": arm, "differs in": _differs(arm), "finished": f"{done} of {len(self.seeds)} seeds"})
-        return pd.DataFrame(rows)
+        return WholeTable(rows)
+
+    def ends(self, *measures: str) -> WholeTable:
+        """One row per arm: measures (by default the study's) of the last evaluation, mean over seeds, and what the arm
+        cost as a multiple of the first one's: `tokens` sampled, and `seconds` of a rollout step, which say something
+        only where runs had the machine to themselves."""
+        scores = self.scores(*measures)
+        last = scores[scores["step"] == scores.groupby(["arm", "seed"])["step"].transform("max")]
+        table = last.pivot_table(index="arm", columns="measure", values="value", sort=False)
+        metrics = self.metrics
+        sampled = metrics["length/mean"] * metrics["sampling/groups_per_kept"].fillna(1.0)
+        cost = pd.DataFrame({"arm": metrics["arm"], "tokens": sampled, "seconds": metrics["time/step"]})
+        cost = cost.groupby("arm", sort=False).agg({"tokens": "mean", "seconds": "median"})
+        table = table.join(cost / cost.iloc[0]).assign(seeds=last.groupby("arm")["seed"].nunique())
+        return WholeTable(table.rename_axis(columns=None).reset_index())
 
     def train(self, jobs: int = 0) -> None:
         """Make all runs exist: those that are finished are left alone, interrupted ones continued, `jobs` at a time.
@@ -119,14 +143,39 @@ class Study:
             return pd.DataFrame(columns=["arm", "seed", "step"])
         return pd.concat(parts, names=["arm", "seed"]).reset_index(["arm", "seed"]).reset_index(drop=True)
 
-    def scores(self, *measures: str, where: str | None = None) -> pd.DataFrame:
-        """Measures of every evaluation (by default the study's): columns arm, seed, step, measure, value."""
+    def scores(self, *measures: str) -> pd.DataFrame:
+        """Measures of every evaluation (by default the study's): columns arm, seed, step, measure, value. A measure is
+        of the task trained on, `out-of-domain:measure` of the other one."""
         rows = []
         for (arm, seed), _ in self.runs.stored.items():
             for measure in measures or self.definition.measures:
-                found = self.runs.series(arm, measure, seed, where)
+                where, _, name = measure.rpartition(":")
+                found = self.runs.series(arm, name, seed, where or None)
                 rows += [(arm, seed, int(step), measure, float(value)) for step, value in found.items()]
         return pd.DataFrame(rows, columns=["arm", "seed", "step", "measure", "value"])
+
+    def samples(self) -> pd.DataFrame:
+        """The samples of the first and the last evaluation of every finished run: arm, seed and the numbers of
+        `Run.evals`, the task trained on first; no texts."""
+        parts = {}
+        for key, run in self.runs.stored.items():
+            evals = run.evals.drop(columns=["prompt_text", "text", "derivation"], errors="ignore")
+            ends = evals[evals["step"].isin([evals["step"].min(), evals["step"].max()])]
+            trained = ends["set"] == _set(run)
+            parts[key] = pd.concat([ends[trained], ends[~trained]])
+        if not parts:
+            return pd.DataFrame(columns=["arm", "seed", "step", "set"])
+        return pd.concat(parts, names=["arm", "seed"]).reset_index(["arm", "seed"]).reset_index(drop=True)
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """Arm -> the entropy (nats) that a claim has it hold, of the arms that have run."""
+        held = [claim.effect for claim in claims(self.name) if isinstance(claim.effect, Held)]
+        ran = [effect for effect in held if self.runs.seeds(effect.arm)]
+        return {
+            effect.arm: float(np.mean([effect.level(self.runs, seed) for seed in self.runs.seeds(effect.arm)]))
+            for effect in ran
+        }
 
     @property
     def published(self) -> pd.DataFrame:
@@ -173,11 +222,13 @@ class ArmRuns:
         return finite(self.series(arm, measure, seed, where))
 
     def series(self, arm: str, measure: str, seed: int, where: str | None = None) -> pd.Series:
-        """A measure of every evaluation of one run, by step. Raises `NotMeasured`."""
+        """A measure of every evaluation of one run by step: of the task trained on, or `where` else. Raises
+        `NotMeasured`."""
         key = (arm, measure, seed, where)
         if key not in self._series:
-            evals = self.stored[arm, seed].evals
-            chosen = evals[evals["set"] == (where or evals["set"].iloc[0])] if len(evals) else evals
+            run = self.stored[arm, seed]
+            evals = run.evals
+            chosen = evals[evals["set"] == _set(run, where)] if len(evals) else evals
             try:
                 self._series[key] = scores(chosen, measure)
             except (KeyError, ValueError) as error:
@@ -205,14 +256,8 @@ class PublishedCurves:
 
 def arm_config(arm: str, scale: str, seed: int) -> RunConfig:
     """The config of one run: the preset, what studies change in it, and what the arm differs in."""
-    base = {"name": "study", "evaluation.sets": list(SETS)} | SCALES[scale]
+    base = {"name": "study"} | SCALES[scale]
     return preset(scale, base | arms()[arm] | {"seed": seed})
-
-
-def scorecard(scale: str = "cpu", seeds: Sequence[int] = (0, 1, 2), root: str | Path | None = None) -> Claims:
-    """All claims of all papers, judged on the runs there are at `scale`; nothing is trained."""
-    found = [finding for name in study_names() for finding in Study(name, scale, seeds, root).findings()]
-    return Claims(claims_table(found), comparison_note(found))
 
 
 def with_published(claim: Claim, found: Definition) -> Claim:
@@ -223,11 +268,27 @@ def with_published(claim: Claim, found: Definition) -> Claim:
     return Claim(**{**claim.__dict__, "published": None if np.isnan(value) else value})
 
 
+def _set(run: Run, where: str | None = None) -> str:
+    """The evaluation set that scores mean: the run's first, its second where it is `OTHER`, or the one named."""
+    sets = run.config.evaluation.sets
+    return sets[0] if where is None else sets[1] if where == OTHER else where
+
+
 def _done(cell: RunCell) -> bool:
     stands = cell.own_standing()
     return stands is not None and stands.state == "done"
 
 
 def _differs(arm: str) -> str:
-    shown = {name: yaml.safe_dump(value, default_flow_style=True).split("\n")[0] for name, value in arms()[arm].items()}
-    return ", ".join(f"{name}: {value}" for name, value in shown.items()) or "nothing: plain GRPO"
+    """What the arm sets, in words: its methods with their parameters, then other fields."""
+    given = dict(arms()[arm])
+    said = [" + ".join(_method(method) for method in given.pop("methods", []))]
+    said += [f"{name} = {yaml.safe_dump(value).splitlines()[0]}" for name, value in given.items()]
+    return ", ".join(filter(None, said)) or "nothing: plain GRPO"
+
+
+def _method(method: str | dict) -> str:
+    if isinstance(method, str):
+        return method
+    given = ", ".join(f"{name} {value}" for name, value in method.items() if name != "name")
+    return f"{method['name']} ({given})"
