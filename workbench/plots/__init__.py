@@ -11,7 +11,13 @@ from workbench.plots.frontier import frontier
 from workbench.plots.ledger import forecast_bars, forecast_scatter, waterfall
 from workbench.plots.overlay import overlay
 from workbench.plots.performance import pass_at_k
-from workbench.plots.published import published_curve, published_curves, published_scores, published_table
+from workbench.plots.published import (
+    published_curve,
+    published_curves,
+    published_scores,
+    published_table,
+    published_tables,
+)
 from workbench.plots.quadrant import inside, quadrants
 from workbench.plots.relations import changes_by_part, entropy_by_position, metrics_together, scores_together
 from workbench.plots.samples import logp_violins, pass_curves, pass_rates, prompt_scatter
@@ -50,6 +56,7 @@ __all__ = [
     "published_entropy",
     "published_scores",
     "published_table",
+    "published_tables",
     "quadrants",
     "score_curves",
     "scores_together",

@@ -113,6 +113,24 @@ def mark(index: int, size: int = 11) -> dict:
     return {"color": OKABE_ITO[index % 7], "symbol": SYMBOLS[(index // 7 + index) % 7], "size": size}
 
 
+def recorded(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """`metrics` with a column for each of `names`, NaN where no run recorded it; a leading minus turns the sign. Raises
+    ValueError when none of them was recorded."""
+    plain = [name.removeprefix("-") for name in names]
+    found = metrics.reindex(columns=plain)
+    if found.isna().all().all():
+        raise ValueError(f"no finished run recorded {plain[0]!r}")
+    columns = {n: -found[p] if n.startswith("-") else found[p] for n, p in zip(names, plain, strict=True)}
+    rest = metrics.drop(columns=[name for name in names if name in metrics])
+    return pd.concat([rest, pd.DataFrame(columns)], axis=1)
+
+
+def absent(fig: go.Figure, panel: int) -> None:
+    """Say in a panel that nobody recorded what it is for."""
+    x, y = fig.layout[x_of(panel)].domain, fig.layout[y_of(panel)].domain
+    fig.add_annotation(text="not recorded", x=sum(x) / 2, y=sum(y) / 2, xref="paper", yref="paper", showarrow=False)
+
+
 def told(sentences: Sequence[str]) -> str:
     """Sentences on arms joined; of many arms the first `TOLD`, and how many more there are."""
     more = f"; and {len(sentences) - TOLD} more in the table" if len(sentences) > TOLD else ""

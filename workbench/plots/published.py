@@ -39,17 +39,23 @@ def published_curves() -> pd.DataFrame:
 
 
 def published_table(name: str) -> WholeTable:
-    """A published table, one row per number row as printed.
+    """A published table, one row per row as printed; a notebook shows it whole. `published_tables` lists the names.
 
     `2511.05993-table2`, `-table3` and `-table5`: columns model, final_entropy (nats, smoothed; NaN for the untrained
     model) and, in percent, avg64/<benchmark> and pass64/<benchmark>. `-table1` and `-table4`: benchmark and the
-    Spearman coefficients avg64 and pass64. `attrs` holds `source`, `title`, `unit` and `note`. Raises ValueError naming
-    the nearest table that exists.
+    Spearman coefficients avg64 and pass64. The others have the columns their figure or table has. `attrs` holds
+    `source`, `title`, `unit` and `note`. Raises ValueError naming the nearest table that exists.
     """
     record = _find(name, _tables(), "table")
     frame = WholeTable(pd.json_normalize(record["rows"], sep="/"))
     frame.attrs |= {key: record[key] for key in ("source", "title", "unit", "note")}
     return frame
+
+
+def published_tables() -> pd.DataFrame:
+    """Every published table: columns name, title, unit, source."""
+    rows = [(name, *(record[key] for key in ("title", "unit", "source"))) for name, record in _tables().items()]
+    return pd.DataFrame(rows, columns=["name", "title", "unit", "source"])
 
 
 def published_scores(name: str) -> pd.DataFrame:
@@ -94,5 +100,5 @@ def _tables() -> dict[str, dict]:
     for path in sorted((FOLDER / "tables").glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         shared = {key: content[key] for key in ("source", "note")}
-        found |= {name: record | shared for name, record in content["tables"].items()}
+        found |= {name: shared | record for name, record in content["tables"].items()}
     return found

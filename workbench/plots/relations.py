@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.metrics.statistics import spearman
 from workbench.plots.describe import describe
-from workbench.plots.panels import add_line, mark, on, panels, told, x_of, y_of
+from workbench.plots.panels import add_line, mark, on, panels, recorded, told, x_of, y_of
 from workbench.plots.theme import OKABE_ITO, REFERENCE, axis, figure, panel_title, title_of
 
 FIRST, LAST = 1, 10
@@ -30,11 +30,9 @@ def scores_together(scores: pd.DataFrame, x: str, *measures: str) -> go.Figure:
 
 def metrics_together(metrics: pd.DataFrame, x: str, *names: str) -> go.Figure:
     """Metrics of the steps against metric `x` of the same steps, one panel each and one point per step, with Spearman's
-    ρ within runs (mean over runs). `metrics`: arm, seed, step and the metrics, as `Study.metrics` gives them."""
-    missing = [name for name in (x, *names) if name not in metrics]
-    if missing:
-        raise ValueError(f"no finished run recorded {missing[0]!r}")
-    return _together(metrics, x, names, "steps")
+    ρ within runs (mean over runs). `metrics`: arm, seed, step and the metrics, as `Study.metrics` gives them;
+    a leading minus turns a metric's sign."""
+    return _together(recorded(metrics, (x, *names)), x, names, "steps")
 
 
 def changes_by_part(metrics: pd.DataFrame, *parts: str) -> go.Figure:
@@ -45,10 +43,7 @@ def changes_by_part(metrics: pd.DataFrame, *parts: str) -> go.Figure:
     recorded a part.
     """
     names = [f"change/{part}" for part in parts]
-    missing = [name for name in names if name not in metrics or metrics[name].isna().all()]
-    if missing:
-        raise ValueError(f"no finished run recorded {missing[0]!r}")
-    sums = metrics.groupby(["arm", "seed"], sort=False)[names].sum().groupby("arm", sort=False).mean()
+    sums = recorded(metrics, names).groupby(["arm", "seed"], sort=False)[names].sum().groupby("arm", sort=False).mean()
     fig = figure(100 + BAR_PIXELS * len(sums) + 60, barmode="relative", hovermode="closest", margin_t=72)
     fig.add_annotation(panel_title("Entropy gained and lost", "nats, measured ΔH of all steps", y=1))
     for index, (part, name) in enumerate(zip(parts, names, strict=True)):

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from workbench.metrics.series import ema
 from workbench.metrics.statistics import spearman
 from workbench.plots.describe import describe
-from workbench.plots.panels import add_band, add_line, mark, on, panels, told, x_of, y_of
+from workbench.plots.panels import absent, add_band, add_line, mark, on, panels, recorded, told, x_of, y_of
 from workbench.plots.theme import REFERENCE, axis, figure, panel_title, step_axis, title_of
 
 VERDICT_COLOURS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#999999", "not run": "#d5dae0"}
@@ -23,22 +23,23 @@ def arm_curves(metrics: pd.DataFrame, *names: str, targets: Mapping[str, float] 
     mean over seeds, and their range.
 
     `metrics`: arm, seed, step and the metrics, as `Study.metrics` gives them. `targets`: arm -> the entropy it is to
-    hold, dotted in the first panel. Arms that did not record a metric are left out of its panel; raises ValueError when
-    no arm has it.
+    hold, dotted in the first panel. A leading minus turns a metric's sign. Arms that did not record a metric are left
+    out of its panel; raises ValueError when no arm recorded any.
     """
     names = names or (ENTROPY,)
+    metrics = recorded(metrics, names)
     arms = list(dict.fromkeys(metrics["arm"]))
     fig, said = panels([title_of(name) for name in names], arms), []
     for panel, name in enumerate(names):
-        if name not in metrics or metrics[name].isna().all():
-            raise ValueError(f"no finished run recorded {name!r}")
         title, unit = title_of(name)
         ends = []
         for arm, smooth in _smoothed(metrics, name):
             add_band(fig, smooth, arm, arms.index(arm), panel, title)
             ends.append(f"{arm} {_from_to(smooth.mean(axis=1))}")
         fig.update_layout({x_of(panel): step_axis(), y_of(panel): {"rangemode": _range_mode(metrics[name])}})
-        said.append(f"{title}, {unit}: {told(ends)}")
+        if not ends:
+            absent(fig, panel)
+        said.append(f"{title}{f', {unit}' if unit else ''}: {told(ends) or 'not recorded'}")
     for arm, target in (targets or {}).items():
         if arm in arms:
             _target(fig, metrics["step"], arm, target, arms.index(arm))

@@ -70,7 +70,7 @@ def title_of(name: str) -> tuple[str, str]:
         return UNITS[name]
     if name.startswith("-"):
         title, unit = title_of(name[1:])
-        return f"−({title})", unit
+        return f"−{title}", unit
     where, colon, measure = name.partition(":")
     if colon:
         title, unit = title_of(measure)

@@ -138,10 +138,8 @@ class Study:
     @property
     def metrics(self) -> pd.DataFrame:
         """Every finished run's metrics: columns arm, seed, step and the metrics of `Run.metrics`."""
-        parts = {key: run.metrics for key, run in self.runs.stored.items()}
-        if not parts:
-            return pd.DataFrame(columns=["arm", "seed", "step"])
-        return pd.concat(parts, names=["arm", "seed"]).reset_index(["arm", "seed"]).reset_index(drop=True)
+        parts = [_labelled(run.metrics, *key) for key, run in self.runs.stored.items()]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "step"])
 
     def scores(self, *measures: str) -> pd.DataFrame:
         """Measures of every evaluation (by default the study's): columns arm, seed, step, measure, value. A measure is
@@ -157,15 +155,13 @@ class Study:
     def samples(self) -> pd.DataFrame:
         """The samples of the first and the last evaluation of every finished run: arm, seed and the numbers of
         `Run.evals`, the task trained on first; no texts."""
-        parts = {}
+        parts = []
         for key, run in self.runs.stored.items():
             evals = run.evals.drop(columns=["prompt_text", "text", "derivation"], errors="ignore")
             ends = evals[evals["step"].isin([evals["step"].min(), evals["step"].max()])]
             trained = ends["set"] == _set(run)
-            parts[key] = pd.concat([ends[trained], ends[~trained]])
-        if not parts:
-            return pd.DataFrame(columns=["arm", "seed", "step", "set"])
-        return pd.concat(parts, names=["arm", "seed"]).reset_index(["arm", "seed"]).reset_index(drop=True)
+            parts.append(_labelled(pd.concat([ends[trained], ends[~trained]]), *key))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "step", "set"])
 
     @property
     def targets(self) -> dict[str, float]:
@@ -272,6 +268,11 @@ def _set(run: Run, where: str | None = None) -> str:
     """The evaluation set that scores mean: the run's first, its second where it is `OTHER`, or the one named."""
     sets = run.config.evaluation.sets
     return sets[0] if where is None else sets[1] if where == OTHER else where
+
+
+def _labelled(table: pd.DataFrame, arm: str, seed: int) -> pd.DataFrame:
+    """`table` with the columns arm and seed before its own."""
+    return pd.concat([pd.DataFrame({"arm": arm, "seed": seed}, index=table.index), table], axis=1)
 
 
 def _done(cell: RunCell) -> bool:
