@@ -17,6 +17,7 @@ import yaml
 from tests.synthetic import write_run, write_status
 from workbench import preset
 from workbench.config import ConfigError
+from workbench.store import import_run
 from workbench.store.files import write_json
 from workbench.store.liveness import this_process
 from workbench.study import cells as cells_module
@@ -24,6 +25,8 @@ from workbench.study.cells import Place, RunCell, Standing, execute_cell, standi
 from workbench.study.executors import Resources, gpu_leases, run_local
 from workbench.study.grid import GridFile, expand, grid_of, make_grid, parse_assignments, read_grid
 from workbench.study.running import Plan, execute, plan
+
+FOREIGN = Path(__file__).parents[1] / "data" / "foreign"
 
 
 def test_lists_on_the_command_line_are_varied_and_single_values_are_the_same_everywhere():
@@ -184,6 +187,8 @@ def test_the_plan_estimates_from_runs_like_the_cells(tmp_path):
     chosen = plan(grid)
     assert isinstance(chosen, Plan) and chosen.seconds == 80 and len(chosen.to_do) == 1
     assert "2 cells, 1 of them left alone, 1 to execute; about 80 s" in str(chosen)
+    import_run(FOREIGN / "verl", root=tmp_path / "runs")
+    assert plan(grid).seconds == 80, "a run of another tool, which has no config of ours, is no measure"
 
 
 def test_real_runs_survive_kills_and_the_command_continues_them(tmp_path):

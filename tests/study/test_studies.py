@@ -13,7 +13,7 @@ from workbench.plots.study import pareto
 from workbench.report import Claims
 from workbench.study.definitions import arms, claims, definition, make_effect, study_names
 from workbench.study.effects import Order
-from workbench.study.scorecard import scorecard
+from workbench.study.scorecard import all_cells, make_scorecard, parse_seeds, scorecard
 from workbench.study.study import SCALES, ArmRuns, Study, arm_config, with_published
 
 CLIP = "14_clip_thresholds"
@@ -130,6 +130,59 @@ def test_the_scorecard_holds_every_claim_and_marks_those_without_runs(finished):
     assert row["verdict"] == "not run" and row["reason"] == "grpo did not record covariance/logp_advantage"
 
 
+def test_a_reading_is_shown_with_a_contradiction_only():
+    row = {"claim": "a/b", "sentence": "s", "source": "", "prediction": "", "effect": "", "reason": "", "seeds": 3}
+    row |= {"published": None, "measured": 1.0, "low": 0.0, "high": 2.0, "holm": True, "reading": "the <i>task</i>"}
+    shown = {v: Claims(pd.DataFrame([row | {"verdict": v}]), "")._html() for v in ("contradicted", "reproduced")}
+    assert "the &lt;i&gt;task&lt;/i&gt;" in shown["contradicted"] and "wb-reading" not in shown["reproduced"]
+
+
+def test_the_scorecard_leads_to_the_newest_report_of_each_study_at_its_scale(finished):
+    output = finished.root.parent
+    for key, scale, started in (
+        ("old", "smoke", 1.0),
+        ("new", "smoke", 2.0),
+        ("other", "cpu", 3.0),
+        ("running", "", 4.0),
+    ):
+        folder, report = output / "notebooks" / CLIP / key, output / "reports" / key / f"{CLIP}.html"
+        folder.mkdir(parents=True)
+        manifest = {"notebook": f"{CLIP}.ipynb", "parameters": {"scale": scale}, "started": started, "state": "running"}
+        if key != "running":
+            report.parent.mkdir(parents=True)
+            report.write_text("")
+            manifest |= {"state": "done", "report": str(report), "ended": started}
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"pid": 1, "process_started": 0, "host": ""}))
+    card = scorecard("smoke", (0, 1, 2), finished.root, output)
+    assert card.reports == {CLIP: f"../new/{CLIP}.html"}
+    assert f'<a href="../new/{CLIP}.html">{CLIP}</a>' in card._html()
+
+
+def test_the_scorecard_plans_every_run_once(tmp_path):
+    said = []
+    assert make_scorecard("smoke", parse_seeds("0,1,0"), tmp_path, dry_run=True, log=said.append) is None
+    assert len(all_cells("smoke", (0, 1), tmp_path)) == 2 * len(
+        {arm for n in study_names() for arm in definition(n).arms}
+    )
+    assert said[0].startswith("grid scorecard-smoke: ") and not (tmp_path / "runs").exists()
+    with pytest.raises(ConfigError, match="whole numbers separated by commas"):
+        parse_seeds("0, one")
+
+
+def test_samples_targets_and_ends_come_from_the_finished_runs(finished):
+    samples = finished.samples()
+    assert set(samples["step"]) == {0, 40} and list(dict.fromkeys(samples["set"])) == ["reduce", "countdown"]
+    assert len(samples.groupby(["arm", "seed"])) == 14 and "text" not in samples
+    ends = finished.ends("avg", "out-of-domain:avg").set_index("arm")
+    assert ends.loc["clip_free", "seeds"] == 2 and (ends["out-of-domain:avg"] == 0).all()
+    assert ends.loc["grpo", "avg"] == pytest.approx(
+        np.mean([finished.runs.score("grpo", "avg", seed)[-1] for seed in (0, 1, 2)])
+    )
+    assert ends.loc["grpo", "tokens"] == 1 and finished.targets == {}
+    held = Study("22_entropic", "smoke", (0, 1, 2), finished.root)
+    assert held.targets == {}, "no arm of it has run"
+
+
 def test_figures_of_a_study_and_what_they_say(finished):
     metrics, scores = finished.metrics, finished.scores("entropy", "avg", "pass@16")
     figures = [
@@ -167,7 +220,7 @@ def test_a_table_of_claims_escapes_what_it_shows():
         "effect": "ΔH",
         "reason": "",
     }
-    numbers = {"published": None, "measured": 0.1, "low": 0.05, "high": 0.15, "seeds": 3}
+    numbers = {"published": None, "measured": 0.1, "low": 0.05, "high": 0.15, "seeds": 3, "reading": ""}
     row = texts | numbers | {"verdict": "reproduced", "holm": False}
     claims_ = Claims(pd.DataFrame([row]), "<i>")
     html = claims_._repr_mimebundle_()["text/html"]

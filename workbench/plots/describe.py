@@ -30,21 +30,28 @@ def summary(fig: go.Figure) -> str:
 
 
 def data_table(fig: go.Figure) -> pd.DataFrame:
-    """The numbers drawn, one row per x value and one column per named trace (left out: bands, unnamed traces, and those
-    that say nothing on hover)."""
+    """The numbers drawn as lines, points and bars, one row per x value (or category) and one column per named trace (left
+    out: bands, unnamed traces, and those that say nothing on hover)."""
     columns: dict[str, pd.Series] = {}
     index_name = fig.layout.xaxis.title.text or "x"
     for trace in fig.data:
-        behind = trace.fill not in (None, "none") or trace.hoverinfo == "skip"
-        if trace.type != "scatter" or not trace.name or behind:
+        behind = getattr(trace, "fill", None) not in (None, "none") or trace.hoverinfo == "skip"
+        if trace.type not in ("scatter", "bar") or not trace.name or behind:
+            continue
+        at, values = trace_numbers(trace.x), trace_numbers(trace.y)
+        if values.dtype.kind not in "fiub":  # categories on the y axis: their values are on x
+            at, values, index_name = values, at, "category"
+        if len(at) != len(values) or values.dtype.kind not in "fiub":
             continue
         label, suffix = trace.name, 2
         while label in columns:
             label, suffix = f"{trace.name} ({suffix})", suffix + 1
-        columns[label] = pd.Series(trace_numbers(trace.y).astype(float), index=pd.Index(trace_numbers(trace.x)))
+        columns[label] = pd.Series(values.astype(float), index=pd.Index(at))
     if not columns:
         return pd.DataFrame()
-    table = pd.concat([c[~c.index.duplicated()] for c in columns.values()], axis=1, keys=columns).sort_index()
+    table = pd.concat([c[~c.index.duplicated()] for c in columns.values()], axis=1, keys=columns)
+    if index_name != "category":
+        table = table.sort_index()
     return table.rename_axis(index_name).reset_index()
 
 

@@ -117,7 +117,7 @@ def recorded(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """`metrics` with a column for each of `names`, NaN where no run recorded it; a leading minus turns the sign. Raises
     ValueError when none of them was recorded."""
     plain = [name.removeprefix("-") for name in names]
-    found = metrics.reindex(columns=plain)
+    found = metrics.reindex(columns=list(dict.fromkeys(plain)))
     if found.isna().all().all():
         raise ValueError(f"no finished run recorded {plain[0]!r}")
     columns = {n: -found[p] if n.startswith("-") else found[p] for n, p in zip(names, plain, strict=True)}
@@ -131,7 +131,8 @@ def absent(fig: go.Figure, panel: int) -> None:
     fig.add_annotation(text="not recorded", x=sum(x) / 2, y=sum(y) / 2, xref="paper", yref="paper", showarrow=False)
 
 
-def told(sentences: Sequence[str]) -> str:
-    """Sentences on arms joined; of many arms the first `TOLD`, and how many more there are."""
-    more = f"; and {len(sentences) - TOLD} more in the table" if len(sentences) > TOLD else ""
-    return "; ".join(sentences[:TOLD]) + more
+def told(sentences: Sequence[str], panels: int = 1) -> str:
+    """Sentences on arms joined; of many arms as many as `panels` leave room for, and how many more there are."""
+    most = max(3, TOLD // panels)
+    more = f"; and {len(sentences) - most} more in the table" if len(sentences) > most else ""
+    return "; ".join(sentences[:most]) + more

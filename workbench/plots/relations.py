@@ -93,8 +93,9 @@ def _together(wide: pd.DataFrame, x: str, names: Sequence[str], what: str) -> go
                 hovertemplate=f"{arm}: %{{x:.4g}}, %{{y:.4g}}<extra></extra>", **on(panel),
             )  # fmt: skip
         fig.layout[x_of(panel)].title.text = ", ".join(filter(None, title_of(x)))
-        fig.layout[y_of(panel)].zeroline = bool((wide[name] < 0).any() and (wide[name] > 0).any())
-        said.append(f"{title_of(name)[0]}: {told([f'{arm} {value:+.2f}' for arm, value in rho.items()])}")
+        signed = bool((wide[name] < 0).any() and (wide[name] > 0).any())
+        fig.layout[y_of(panel)].update(zeroline=signed, zerolinecolor=REFERENCE)
+        said.append(f"{title_of(name)[0]}: {told([f'{arm} {value:+.2f}' for arm, value in rho.items()], len(names))}")
     return describe(fig, f"Spearman's ρ with {title_of(x)[0]} within runs. {'. '.join(said)}.")
 
 

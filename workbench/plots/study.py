@@ -39,7 +39,7 @@ def arm_curves(metrics: pd.DataFrame, *names: str, targets: Mapping[str, float] 
         fig.update_layout({x_of(panel): step_axis(), y_of(panel): {"rangemode": _range_mode(metrics[name])}})
         if not ends:
             absent(fig, panel)
-        said.append(f"{title}{f', {unit}' if unit else ''}: {told(ends) or 'not recorded'}")
+        said.append(f"{title}{f', {unit}' if unit else ''}: {told(ends, len(names)) or 'not recorded'}")
     for arm, target in (targets or {}).items():
         if arm in arms:
             _target(fig, metrics["step"], arm, target, arms.index(arm))
@@ -94,7 +94,7 @@ def score_curves(scores: pd.DataFrame, *measures: str) -> go.Figure:
             add_band(fig, table, arm, arms.index(arm), panel, title, markers=True)
             ends.append(f"{arm} {_from_to(table.mean(axis=1))}")
         fig.update_layout({x_of(panel): step_axis()})
-        said.append(f"{title}: {told(ends)}")
+        said.append(f"{title}: {told(ends, len(measures))}")
     return describe(fig, f"Evaluation samples, mean over seeds. {'. '.join(said)}.")
 
 
@@ -117,7 +117,7 @@ def entropy_against(scores: pd.DataFrame, *measures: str, frontier: bool = False
             _joining(fig, points, measure, panel, frontier)
         fig.layout[x_of(panel)].title.text = "entropy, nats per token"
         ends = [f"{arm} {row['entropy']['mean']:.3f}, {row[measure]['mean']:.3f}" for arm, row in points.iterrows()]
-        said.append(f"{title_of(measure)[0]}, ρ {_rho(points, measure)}: {told(ends)}")
+        said.append(f"{title_of(measure)[0]}, ρ {_rho(points, measure)}: {told(ends, len(measures))}")
     return describe(fig, f"Entropy (nats) and score at the end of training. {'. '.join(said)}.")
 
 

@@ -34,6 +34,7 @@ from workbench.store.liveness import beating, is_alive, this_process
 
 START_TIMEOUT = 180  # seconds; importing torch on a loaded machine is slow
 STARTS = 3  # tries to start a kernel: ports may clash when many start at once; nothing has run yet when that happens
+EXECUTION_COLUMNS = ("notebook", "state", "reason", "parameters", "started", "report", "seconds")
 PADDING = 2048  # bytes a manifest reserves, so that its end can be told even when the disk is full
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
@@ -137,9 +138,9 @@ def executions(output_root=None) -> pd.DataFrame:
         m = json.loads(path.read_text(encoding="utf-8"))
         if m["state"] == "running" and not is_alive(m, path.stat().st_mtime):
             m |= {"state": "lost", "reason": "the process that executed it ended without a word"}
-        row = {name: m.get(name) for name in ("notebook", "state", "reason", "parameters", "started", "report")}
+        row = {name: m.get(name) for name in EXECUTION_COLUMNS}
         rows.append(row | {"seconds": m["ended"] - m["started"] if "ended" in m else None})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=EXECUTION_COLUMNS)
 
 
 def execution_key(path: Path, parameters: dict) -> str:

@@ -90,9 +90,10 @@ def execute(
 
 
 def run_paces(root: Path | None) -> dict[tuple, float]:
-    """Median seconds per rollout step of the stored runs, by what determines the work of a step."""
+    """Median seconds per rollout step of the stored runs of our own, by what determines the work of a step."""
     paces: dict[tuple, list[float]] = {}
-    for run in list_runs(root) if root else ():
+    stored = list_runs(root) if root else []
+    for run in (run for run in stored if not run.imported):
         metrics = run.metrics
         if "time/step" in metrics and metrics["time/step"].notna().any():
             paces.setdefault(work_of(run.config), []).append(float(metrics["time/step"].median()))

@@ -34,12 +34,11 @@ def scorecard(
 
 def study_reports(scale: str, output: str | Path | None = None) -> dict[str, str]:
     """Study -> address of the newest report of its notebook at `scale`, as another report names it."""
-    table = executions(output)
     newest: dict[str, str] = {}
-    for row in table.sort_values("started").to_dict("records") if len(table) else ():
-        name, report = Path(row["notebook"]).stem, Path(row["report"] or "")
+    for row in executions(output).dropna(subset="report").sort_values("started").to_dict("records"):
+        report = Path(row["report"])
         if row["state"] == "done" and row["parameters"].get("scale", "cpu") == scale and report.exists():
-            newest[name] = f"../{report.parent.name}/{report.name}"
+            newest[Path(row["notebook"]).stem] = f"../{report.parent.name}/{report.name}"
     return {name: newest[name] for name in study_names() if name in newest}
 
 

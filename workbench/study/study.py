@@ -99,7 +99,7 @@ class Study:
         scores = self.scores(*measures)
         last = scores[scores["step"] == scores.groupby(["arm", "seed"])["step"].transform("max")]
         table = last.pivot_table(index="arm", columns="measure", values="value", sort=False)
-        metrics = self.metrics
+        metrics = self.metrics.reindex(columns=["arm", "length/mean", "sampling/groups_per_kept", "time/step"])
         sampled = metrics["length/mean"] * metrics["sampling/groups_per_kept"].fillna(1.0)
         cost = pd.DataFrame({"arm": metrics["arm"], "tokens": sampled, "seconds": metrics["time/step"]})
         cost = cost.groupby("arm", sort=False).agg({"tokens": "mean", "seconds": "median"})
