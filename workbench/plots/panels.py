@@ -18,6 +18,8 @@ WIDE_PIXELS = 310
 """Height of a panel that has the figure for itself."""
 LEGEND_PIXELS, LETTER_PIXELS, MARK_PIXELS = 880, 7.2, 52
 """Width for the legend, and what a letter and the mark of an entry take of it."""
+TITLE_LETTERS = 56
+"""Letters of title and unit that fit above one of two panels; the unit gives way."""
 TOLD = 8
 """Arms that the sentence below a figure names; all of them are in its table."""
 
@@ -41,7 +43,8 @@ def panels(titles: Sequence[tuple[str, str]], arms: Sequence[str]) -> go.Figure:
         top = 1 - row * (each + gap)
         fig.layout[x_of(index)] = axis(domain=[left, right], anchor=on(index)["yaxis"])
         fig.layout[y_of(index)] = axis(domain=[max(0.0, top - each), top], anchor=on(index)["xaxis"])
-        fig.add_annotation(panel_title(title, unit, y=top, x=left))
+        room = TITLE_LETTERS if columns > 1 else 2 * TITLE_LETTERS
+        fig.add_annotation(panel_title(title, unit if len(title + unit) <= room else "", y=top, x=left))
     return fig
 
 

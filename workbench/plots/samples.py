@@ -24,7 +24,8 @@ BEFORE = "before training"
 
 def logp_violins(samples: pd.DataFrame) -> go.Figure:
     """Distributions of the mean log-prob per token (nats) of incorrect (left half) and correct responses (right half),
-    before training and after it for every arm, seeds pooled; the line in a half is its mean."""
+    before training and after it for every arm, seeds pooled; the line in a half is its mean. First evaluation set."""
+    samples = _of_first_set(samples)
     first = samples[(samples["arm"] == samples["arm"].iloc[0]) & (samples["step"] == samples["step"].min())]
     groups = {BEFORE: first} | {arm: rows for arm, rows in _last(samples).groupby("arm", sort=False)}
     fig, said = figure(470, violinmode="overlay", violingap=0.1, margin_t=72), []
@@ -45,7 +46,7 @@ def prompt_scatter(samples: pd.DataFrame) -> go.Figure:
     training; one panel per evaluation set, with Spearman's ρ over prompts."""
     first = samples[samples["step"] == samples["step"].min()]
     first = first[(first["arm"] == first["arm"].iloc[0]) & (first["seed"] == first["seed"].iloc[0])]
-    rho = prompt_entropy_and_accuracy(first).set_index("set")["spearman"]
+    rho = prompt_entropy_and_accuracy(first).set_index("set")["spearman"].loc[list(dict.fromkeys(first["set"]))]
     fig = panels([(f"Solved, {name}", f"share of samples; ρ over prompts {rho[name]:+.2f}") for name in rho.index], [])
     points = prompt_entropy_by_prompt(first).merge(prompt_accuracy(first), on=["step", "set", "prompt"])
     for panel, name in enumerate(rho.index):
@@ -62,7 +63,7 @@ def prompt_scatter(samples: pd.DataFrame) -> go.Figure:
 def pass_rates(samples: pd.DataFrame) -> go.Figure:
     """How many prompts each arm solves how often: share of the prompts by the share of their samples that are correct,
     after training, mean over seeds; dotted: before training. First evaluation set."""
-    chosen = samples[samples["set"] == samples["set"].iloc[0]]
+    chosen = _of_first_set(samples)
     last, start = _last(chosen), chosen[chosen["step"] == chosen["step"].min()]
     arms = list(dict.fromkeys(last["arm"]))
     fig, said = (
@@ -104,6 +105,10 @@ def pass_curves(samples: pd.DataFrame) -> go.Figure:
         fig.layout[y_of(panel)].range = [0, 1.02]
         said.append(f"{name}, k = {ks[0]} → {ks[-1]}: {told(ends)}")
     return describe(fig, f"pass@k after training. {'. '.join(said)}.")
+
+
+def _of_first_set(samples: pd.DataFrame) -> pd.DataFrame:
+    return samples[samples["set"] == samples["set"].iloc[0]]
 
 
 def _last(samples: pd.DataFrame) -> pd.DataFrame:

@@ -57,7 +57,7 @@ UNITS = {
     "auroc": ("AUROC", "log-prob as a sign of being right"),
     "prompt_entropy": ("Prompt entropy", "nats per token"),
     "prompt_entropy_ratio": ("Prompt entropy over its start", "ratio"),
-    "prompt_entropy_rho": ("ρ of prompt entropy and accuracy", "Spearman, over prompts"),
+    "prompt_entropy_rho": ("ρ with accuracy", "Spearman, over prompts"),
 }
 """Title and unit of metrics and of measures of evaluations."""
 FAMILIES = {"pass": "share of prompts solved", "maj": "share of prompts, by majority", "avg": "share of samples solved"}
