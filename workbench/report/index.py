@@ -29,7 +29,8 @@ def index_page(reports_root) -> Path:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Entropy workbench: reports</title>'
         f"<style>{css}</style></head><body><main class='wide'>"
         f"<h1>Reports</h1><p>{len(cards)} report{'' if len(cards) == 1 else 's'}, newest first.</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></main></body></html>\n"
+        f'<table class="wb-index"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
+        "</main></body></html>\n"
     )
     root.mkdir(parents=True, exist_ok=True)
     partial = root / "index.partial"
