@@ -24,11 +24,13 @@ def training_curves(metrics: pd.DataFrame, reference: pd.DataFrame | None = None
     """Entropy with reward, response length and clip fractions below it, all over the same rollout steps.
 
     `metrics`: one row per rollout step with `step` and any of `entropy/mean` (nats), `reward/mean`, `length/mean`
-    (tokens), `clip/low_fraction`, `clip/high_fraction`; panels without data are left out. `reference`: a published
-    curve (`step`, `value` in nats, `label`) drawn dotted in the entropy panel. `run`: the run's id, so that a click
-    on a point selects its step in that run's token view. Raises ValueError when no known metric is present.
+    (tokens), `clip/low_fraction`, `clip/high_fraction`; panels without data are left out, and the sentence below the
+    figure says that they were not recorded. `reference`: a published curve (`step`, `value` in nats, `label`) drawn
+    dotted in the entropy panel. `run`: the run's id, so that a click on a point selects its step in that run's token
+    view. Raises ValueError when no known metric is present.
     """
-    panels = [(present, share) for names, share in PANELS if (present := [n for n in names if n in metrics])]
+    recorded = {name for name in metrics if metrics[name].notna().any()}
+    panels = [(present, share) for names, share in PANELS if (present := [n for n in names if n in recorded])]
     if not panels:
         raise ValueError(f"metrics has none of the columns {', '.join(n for names, _ in PANELS for n in names)}.")
     steps = metrics["step"].to_numpy()
@@ -139,13 +141,20 @@ def _add_line(fig, steps, values, label, colour, y, width, dash="solid"):
         x=np.asarray(steps)[kept],
         y=values[kept],
         name=label,
-        mode="lines",
+        mode="lines+markers" if _stand_alone(values) else "lines",
+        marker={"size": 5, "color": colour},
         line={"color": colour, "width": width, "dash": dash},
         yaxis=y,
         hovertemplate="%{y:.4g}",
         showlegend=y == "y" or "clipped" in label,
         legend="legend2" if "clipped" in label else "legend",
     )
+
+
+def _stand_alone(values: np.ndarray) -> bool:
+    """Whether a value stands between two that are missing, where a line alone would not show it."""
+    known = np.isfinite(np.concatenate([[np.nan], values, [np.nan]]))
+    return bool((known[1:-1] & ~known[:-2] & ~known[2:]).any())
 
 
 def _add_reference(fig, reference, until):
@@ -162,7 +171,7 @@ def _from_to(values) -> str:
 
 
 def _training_summary(metrics) -> str:
-    parts = []
+    parts, missing = [], []
     for name, words in (
         ("entropy/mean", "entropy (smoothed) {} nats per token"),
         ("reward/mean", "reward {}"),
@@ -170,7 +179,10 @@ def _training_summary(metrics) -> str:
         ("clip/low_fraction", "fraction clipped low {}"),
         ("clip/high_fraction", "fraction clipped high {}"),
     ):
-        if name in metrics:
+        if name in metrics and metrics[name].notna().any():
             values = ema(metrics[name]) if name == "entropy/mean" else metrics[name]
             parts.append(words.format(_from_to(values)))
-    return f"Rollout steps {metrics['step'].min()} to {metrics['step'].max()}: {'; '.join(parts)}."
+        else:
+            missing.append(words.partition(" {}")[0].removesuffix(" (smoothed)"))
+    absent = f" Not recorded: {', '.join(missing)}." if missing else ""
+    return f"Rollout steps {metrics['step'].min()} to {metrics['step'].max()}: {'; '.join(parts)}.{absent}"
