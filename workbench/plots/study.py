@@ -29,7 +29,8 @@ def arm_curves(metrics: pd.DataFrame, *names: str, targets: Mapping[str, float] 
     names = names or (ENTROPY,)
     metrics = recorded(metrics, names)
     arms = list(dict.fromkeys(metrics["arm"]))
-    fig, said = panels([title_of(name) for name in names], arms), []
+    drawn = metrics.loc[metrics[list(names)].notna().any(axis=1), "arm"]
+    fig, said = panels([title_of(name) for name in names], list(dict.fromkeys(drawn))), []
     for panel, name in enumerate(names):
         title, unit = title_of(name)
         ends = []
