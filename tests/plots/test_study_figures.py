@@ -63,7 +63,7 @@ def test_panels_do_not_overlap_and_share_one_legend(metrics):
     assert left[1] < right[0] and left == below and top == beside and bottom[1] < top[0]
     assert [trace.name for trace in fig.data if trace.showlegend] == list(ARMS)
     assert {trace.legendgroup for trace in fig.data} == set(ARMS)
-    assert not traces(fig, "grpo: alpha of aer") and traces(fig, "A<=0: alpha of aer")
+    assert not traces(fig, "grpo: Alpha (aer)") and traces(fig, "A<=0: Alpha (aer)")
     assert list(plots.data_table(fig))[1:5] == [*ARMS, "grpo: Reward"]
 
 

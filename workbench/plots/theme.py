@@ -80,7 +80,7 @@ def title_of(name: str) -> tuple[str, str]:
         return name, FAMILIES[family]
     if name.startswith("method/"):
         _, method, quantity = name.split("/", 2)
-        return f"{quantity.replace('_', ' ')} of {method}", ""
+        return f"{quantity.replace('_', ' ').capitalize()} ({method})", ""
     return name, ""
 
 
