@@ -44,6 +44,7 @@ def panels(titles: Sequence[tuple[str, str]], arms: Sequence[str]) -> go.Figure:
         fig.layout[x_of(index)] = axis(domain=[left, right], anchor=on(index)["yaxis"])
         fig.layout[y_of(index)] = axis(domain=[max(0.0, top - each), top], anchor=on(index)["xaxis"])
         room = TITLE_LETTERS if columns > 1 else 2 * TITLE_LETTERS
+        title = title if "@" in title else title[:1].upper() + title[1:]
         fig.add_annotation(panel_title(title, unit if len(title + unit) <= room else "", y=top, x=left))
     return fig
 
