@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.report import read_card
+from workbench.report import export_html, read_card
 from workbench.study.definitions import study_names
 from workbench.study.notebooks import execute_notebook
 
@@ -35,14 +35,16 @@ def test_no_notebook_is_forgotten():
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_it_runs_and_leaves_its_report(name, outputs, monkeypatch):
+def test_it_runs_and_leaves_its_report(name, outputs, tmp_path):
     given = dict(PARAMETERS[name])
     if name == "90_base_policy":
         given["output"] = str(outputs / "policy")
     executed = execute_notebook(NOTEBOOKS / f"{name}.ipynb", given, outputs)
     assert json.loads((executed.notebook.parent / "manifest.json").read_text())["state"] == "done"
-    card, size = read_card(executed.report), executed.report.stat().st_size
-    assert card["state"] == "done" and size < (STANDALONE_BUDGET if name == "00_quickstart" else SHARED_BUDGET)
+    card = read_card(executed.report)
+    assert card["state"] == "done" and executed.report.stat().st_size < SHARED_BUDGET
+    alone = export_html(executed.notebook, tmp_path / "alone.html", standalone=True)
+    assert alone.stat().st_size < STANDALONE_BUDGET
     if name in study_names():
         assert card["question"].endswith("?") and card["thumbnail"].startswith("<svg")
         assert card["verdicts"]["inconclusive"] > 0 and card["verdicts"]["reproduced"] == 0, "one seed decides nothing"
