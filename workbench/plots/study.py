@@ -132,7 +132,7 @@ def verdicts(table: pd.DataFrame) -> go.Figure:
     """Claims by study and verdict, as bars; `table` as `Claims.table` has it."""
     studies = table["claim"].str.partition("/")[0]
     counts = pd.crosstab(studies, table["verdict"])
-    fig = figure(max(260, 26 * len(counts) + 110), barmode="stack", margin_t=72)
+    fig = figure(max(260, 26 * len(counts) + 110), barmode="stack", margin_t=72, showlegend=True)
     fig.add_annotation(panel_title("Verdicts", "claims by study", y=1))
     for verdict, colour in VERDICT_COLOURS.items():
         if verdict in counts:

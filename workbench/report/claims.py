@@ -10,6 +10,7 @@ import pandas as pd
 CLAIMS_JSON = "application/vnd.workbench.claims+json"
 """Media type under which an output tells how many claims had which verdict."""
 VERDICTS = ("reproduced", "contradicted", "inconclusive", "not run")
+COLUMNS = 6
 _SIGNS = {"reproduced": "✓", "contradicted": "✗", "inconclusive": "~", "not run": "–"}
 
 
@@ -34,14 +35,25 @@ class Claims:
 
     def _html(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in ("verdict", "claim", "source", "published", "measured", "seeds"))
-        rows = "".join(_row(row, self.reports) for row in self.table.to_dict("records"))
+        studies = self.table.groupby(self.table["claim"].str.partition("/")[0], sort=False)
+        rows = "".join(
+            (self._heading(study) if len(studies) > 1 else "") + "".join(map(_row, claims.to_dict("records")))
+            for study, claims in studies
+        )
         return (
             f'<table class="wb-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
             f"<p><small>Measured: mean over seeds with its 95 % t interval. {escape(self.note)}</small></p>"
         )
 
+    def _heading(self, study: str) -> str:
+        """The row above the claims of one study of several, with a link to its report if there is one."""
+        name = escape(study)
+        if study in self.reports:
+            name = f'<a href="{escape(self.reports[study], quote=True)}">{name}</a>'
+        return f'<tr class="wb-study"><th colspan="{COLUMNS}">{name}</th></tr>'
 
-def _row(row: dict, reports: Mapping[str, str]) -> str:
+
+def _row(row: dict) -> str:
     verdict = (
         f'<strong class="wb-{row["verdict"].replace(" ", "-")}">{_SIGNS[row["verdict"]]} {row["verdict"]}</strong>'
     )
@@ -50,7 +62,7 @@ def _row(row: dict, reports: Mapping[str, str]) -> str:
     cells = (
         verdict + (f"<br><small>{escape(reason)}</small>" if reason else ""),
         f"{escape(row['sentence'])}<br><small>{escape(row['prediction'])}</small>{_reading(row)}",
-        escape(row["source"]) + _link(row["claim"].partition("/")[0], reports),
+        escape(row["source"]),
         _number(row["published"]),
         f"{_number(row['measured'])}{_interval(row)}<br><small>{escape(row['effect'])}</small>",
         str(row["seeds"]),
@@ -63,12 +75,6 @@ def _reading(row: dict) -> str:
     if row["verdict"] != "contradicted" or not row["reading"]:
         return ""
     return f'<br><small class="wb-reading">{escape(row["reading"])}</small>'
-
-
-def _link(study: str, reports: Mapping[str, str]) -> str:
-    if study not in reports:
-        return ""
-    return f'<br><a href="{escape(reports[study], quote=True)}">{escape(study)}</a>'
 
 
 def _interval(row: dict) -> str:
