@@ -64,11 +64,15 @@ def make_scorecard(
     claims stand as not run. Raises `KeyboardInterrupt` when interrupted, with everything resumable.
     """
     output = Path(output or outputs_root()).resolve()
-    chosen = plan(grid_of(f"scorecard-{scale}", all_cells(scale, seeds, output / "runs"), output))
+    cells = all_cells(scale, seeds, output / "runs")
+    chosen = plan(grid_of(f"scorecard-{scale}", cells, output))
     log(str(chosen))
     if dry_run:
         return None
-    execute(chosen, resources=Resources(jobs=jobs), log=log)
+    if not execute(chosen, resources=Resources(jobs=jobs), log=log):
+        states = zip(cells, chosen.grid.standings(), strict=True)
+        left = ", ".join(cell.identifier for cell, stands in states if stands.state != "done")
+        log(f"not done: {left}; their claims stand as not run, and the same command tries them again")
     parameters = {"scale": scale, "seeds": list(seeds)}
     for name in study_names() if reports else ():
         try:
