@@ -83,7 +83,7 @@ def make_scorecard(
 
 
 def parse_seeds(text: str) -> list[int]:
-    """ "0,1,2" as numbers, each once. Raises `ConfigError` for anything else."""
+    """Numbers from text such as 0,1,2, each once. Raises `ConfigError` for anything else."""
     try:
         return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
