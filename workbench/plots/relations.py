@@ -88,7 +88,7 @@ def _together(wide: pd.DataFrame, x: str, names: Sequence[str], what: str) -> go
     for panel, (name, rho) in enumerate(zip(names, rhos, strict=True)):
         for index, (arm, rows) in enumerate(wide.groupby("arm", sort=False)):
             fig.add_scatter(
-                x=rows[x], y=rows[name], mode="markers", marker=mark(index, 5) | {"opacity": 0.6}, legendgroup=arm,
+                x=rows[x], y=rows[name], mode="markers", marker=mark(index, 6) | {"opacity": 0.6}, legendgroup=arm,
                 name=f"{arm}: {title_of(name)[0]}" if panel else arm, showlegend=panel == 0,
                 hovertemplate=f"{arm}: %{{x:.4g}}, %{{y:.4g}}<extra></extra>", **on(panel),
             )  # fmt: skip

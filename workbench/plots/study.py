@@ -117,7 +117,7 @@ def entropy_against(scores: pd.DataFrame, *measures: str, frontier: bool = False
         if len(points) > 2:
             _joining(fig, points, measure, panel, frontier)
         fig.layout[x_of(panel)].title.text = "entropy, nats per token"
-        ends = [f"{arm} {row['entropy']['mean']:.3f}, {row[measure]['mean']:.3f}" for arm, row in points.iterrows()]
+        ends = [f"{arm} {row['entropy']['mean']:.3f}, {row[measure]['mean']:.3g}" for arm, row in points.iterrows()]
         said.append(f"{title_of(measure)[0]}, ρ {_rho(points, measure)}: {told(ends, len(measures))}")
     return describe(fig, f"Entropy (nats) and score at the end of training. {'. '.join(said)}.")
 

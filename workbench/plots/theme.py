@@ -102,6 +102,7 @@ def axis(title: str | None = None, **settings) -> dict:
         "tickcolor": GRID,
         "ticklen": 4,
         "automargin": True,
+        "exponentformat": "power",  # not 60µ
     } | settings
 
 
