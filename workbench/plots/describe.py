@@ -30,8 +30,10 @@ def summary(fig: go.Figure) -> str:
 
 
 def data_table(fig: go.Figure) -> pd.DataFrame:
-    """The numbers drawn as lines, points and bars, one row per x value (or category) and one column per named trace (left
-    out: bands, unnamed traces, and those that say nothing on hover)."""
+    """The numbers drawn as lines, points and bars, one row per x value (or category) and one column per named trace.
+
+    Left out are bands, unnamed traces, and those that say nothing on hover.
+    """
     columns: dict[str, pd.Series] = {}
     index_name = fig.layout.xaxis.title.text or "x"
     for trace in fig.data:
