@@ -25,7 +25,8 @@ def test_every_definition_is_sound(name):
     assert found.question.endswith("?") and len(found.arms) == len(set(found.arms))
     assert {claim.identifier.split("/")[0] for claim in claims(name)} == {name}
     assert len({claim.identifier for claim in claims(name)}) == len(found.claims)
-    assert all(plots.published_curve(curve) is not None for curve in found.published.values())
+    named = [*found.published.values(), *(curve for curves in found.further.values() for curve in curves.values())]
+    assert all(plots.published_curve(curve) is not None for curve in named)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -189,6 +190,7 @@ def test_figures_of_a_study_and_what_they_say(finished):
         plots.arm_curves(metrics),
         plots.against_published(metrics, finished.published),
         plots.published_arms(finished.published),
+        plots.against_published(metrics, Study("15_off_policy_updates").further("reward"), "reward/mean"),
         plots.score_curves(scores, "pass@16"),
         plots.entropy_against(scores, "avg", frontier=True),
         plots.verdicts(finished.claims().table),
@@ -197,6 +199,8 @@ def test_figures_of_a_study_and_what_they_say(finished):
         assert len(fig.data) and plots.summary(fig)
         assert json.dumps(fig.to_plotly_json(), default=list)
     assert [trace.name for trace in figures[0].data if trace.mode == "lines"] == list(finished.definition.arms)
+    with pytest.raises(KeyError, match="no published curves 'reward'; there are: none"):
+        finished.further("reward")
     with pytest.raises(ValueError, match="no finished run recorded 'clip/odd'"):
         plots.arm_curves(metrics, "clip/odd")
     assert pareto(np.array([1, 2, 3, 2]), np.array([3, 2, 1, 1])) == [0, 1, 2]

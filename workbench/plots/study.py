@@ -47,33 +47,34 @@ def arm_curves(metrics: pd.DataFrame, *names: str, targets: Mapping[str, float] 
     return describe(fig, f"Smoothed, mean over seeds. {'. '.join(said)}.")
 
 
-def published_arms(curves: pd.DataFrame) -> go.Figure:
-    """The published entropy curves of a study's arms (columns arm, step, value in nats), under the arms' names here."""
-    arms = list(dict.fromkeys(curves["arm"]))
-    fig, ends = panels([("Published entropy", "nats per token, smoothed")], arms), []
+def published_arms(curves: pd.DataFrame, title: str = "Published entropy") -> go.Figure:
+    """The published curves of a study's arms (columns arm, step, value, unit), under the arms' names here."""
+    arms, unit = list(dict.fromkeys(curves["arm"])), curves["unit"].iloc[0]
+    fig, ends = panels([(title, unit)], arms), []
     for index, (arm, rows) in enumerate(curves.groupby("arm", sort=False)):
         add_line(fig, rows["step"], rows["value"], arm, index)
         ends.append(f"{arm} {_from_to(rows['value'])}")
     fig.update_layout(xaxis=step_axis(), yaxis={"rangemode": "tozero"})
-    return describe(fig, f"Published entropy in nats per token: {told(ends)}.")
+    return describe(fig, f"{title}, {unit}: {told(ends)}.")
 
 
-def against_published(metrics: pd.DataFrame, curves: pd.DataFrame) -> go.Figure:
-    """Measured entropy (solid, mean over seeds) over published (dotted), both as shares: of the run, and of its first
-    value, since length and level of the published runs differ. Arms without a published curve are left out."""
-    arms = list(dict.fromkeys(curves["arm"]))
-    fig, ends = panels([("Entropy over its first value", "share; dotted: published")], arms), []
+def against_published(metrics: pd.DataFrame, curves: pd.DataFrame, name: str = ENTROPY) -> go.Figure:
+    """A measured metric (solid, mean over seeds, smoothed) over published curves of it (dotted), both as shares: of the
+    run, and of its first value, since length and level of the published runs differ. Arms without a published curve are
+    left out. `curves`: arm, step, value."""
+    arms, title = list(dict.fromkeys(curves["arm"])), title_of(name)[0]
+    fig, ends = panels([(f"{title} over its first value", "share; dotted: published")], arms), []
     for index, (arm, rows) in enumerate(curves.groupby("arm", sort=False)):
         share = (rows["step"] - rows["step"].min()) / max(rows["step"].max() - rows["step"].min(), 1)
         published, own = rows["value"] / rows["value"].iloc[0], metrics[metrics["arm"] == arm]
         add_line(fig, share, published, f"{arm}, published", index, dash="dot", legend=own.empty)
         if own.empty:
             continue
-        mean = pd.Series(ema(own.groupby("step")[ENTROPY].mean().to_numpy()))
+        mean = pd.Series(ema(own.groupby("step")[name].mean().to_numpy()))
         add_line(fig, mean.index / max(len(mean) - 1, 1), mean / mean.iloc[0], arm, index, dash="solid")
         ends.append(f"{arm} {mean.iloc[-1] / mean.iloc[0]:.2f} (published {published.iloc[-1]:.2f})")
     fig.update_layout(xaxis=axis(title="share of the run"), yaxis={"rangemode": "tozero"})
-    return describe(fig, f"Entropy at the end over that at the start: {told(ends)}.")
+    return describe(fig, f"{title} at the end over that at the start: {told(ends)}.")
 
 
 def score_curves(scores: pd.DataFrame, *measures: str) -> go.Figure:

@@ -33,6 +33,9 @@ class Definition(Section):
     note: str = ""
     arms: tuple[str, ...]
     published: dict[str, str] = Field(default_factory=dict, description="arm -> name of its published entropy curve")
+    further: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="what else was published: its name here -> arm -> name of the curve"
+    )
     measures: tuple[str, ...] = ("entropy", "avg", "pass@16")
     claims: tuple[dict[str, Any], ...] = ()
 
@@ -54,7 +57,8 @@ def definition(name: str) -> Definition:
     if name not in study_names():
         raise ConfigError(f"there is no study '{name}'{nearest(name, study_names())}")
     found = make_section(Definition, _read(name))
-    unknown = [arm for arm in (*found.arms, *found.published) if arm not in arms()]
+    named = (*found.arms, *found.published, *(arm for curves in found.further.values() for arm in curves))
+    unknown = [arm for arm in named if arm not in arms()]
     if unknown:
         raise ConfigError(f"study {name}: there is no arm '{unknown[0]}'{nearest(unknown[0], list(arms()))}")
     for claim in claims(name, found):

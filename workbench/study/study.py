@@ -57,6 +57,9 @@ OTHER = "out-of-domain"
 """The second evaluation set of a run, as scores name it; the first, of the task trained on, needs no name."""
 
 
+ENTROPY_UNIT = "nats per token"
+
+
 class Study:
     """The arms of the study `name` at `scale` (smoke, cpu, gpu, paper) with these seeds, and the runs there are of them
     under `root` (by default outputs/runs). Raises `ConfigError` for a name or scale there is not, or no seed."""
@@ -175,10 +178,16 @@ class Study:
 
     @property
     def published(self) -> pd.DataFrame:
-        """The published entropy curves of the arms, smoothed: columns arm, step, value (nats), label."""
-        parts = [published_curve(name).assign(arm=arm) for arm, name in self.definition.published.items()]
-        parts = [part.assign(value=ema(part["value"])) for part in parts]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "step", "value", "label"])
+        """The published entropy curves of the arms: columns arm, step, value (nats, smoothed), label, unit."""
+        return _curves(self.definition.published)
+
+    def further(self, name: str) -> pd.DataFrame:
+        """Further published curves of the arms, such as "reward", with columns as `published` has them and values in
+        `unit`; entropies are smoothed. Raises `KeyError` naming those there are."""
+        if name not in self.definition.further:
+            known = ", ".join(self.definition.further) or "none"
+            raise KeyError(f"study {self.name} has no published curves '{name}'; there are: {known}")
+        return _curves(self.definition.further[name])
 
     def findings(self) -> list[Finding]:
         """Every claim, evaluated on the finished runs, with the published value beside it."""
@@ -268,6 +277,17 @@ def _set(run: Run, where: str | None = None) -> str:
     """The evaluation set that scores mean: the run's first, its second where it is `OTHER`, or the one named."""
     sets = run.config.evaluation.sets
     return sets[0] if where is None else sets[1] if where == OTHER else where
+
+
+def _curves(names: dict[str, str]) -> pd.DataFrame:
+    """Published curves by arm, one below the other; entropies are smoothed, for they are printed raw."""
+    parts = [pd.DataFrame(columns=["arm", "step", "value", "label", "unit"])]
+    for arm, name in names.items():
+        curve = published_curve(name)
+        unit = curve.attrs["unit"]
+        value = ema(curve["value"]) if unit == ENTROPY_UNIT else curve["value"]
+        parts.append(curve.assign(arm=arm, value=value, unit=unit))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _labelled(table: pd.DataFrame, arm: str, seed: int) -> pd.DataFrame:
