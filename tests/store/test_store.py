@@ -1,9 +1,11 @@
 """Files that survive, frames that read them, SQL across runs."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import workbench as wb
-from workbench.store.files import append_line, read_lines, write_atomic
+from workbench.store.files import append_line, read_lines, write_atomic, write_shared
 from workbench.tables import SEQUENCE_COLUMNS, TOKEN_COLUMNS
 from workbench.training import train_run
 
@@ -93,3 +95,10 @@ def test_a_checkpoint_is_a_normal_hugging_face_model(root):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     out = model.generate(**tokenizer("2+3*4-1+2=", return_tensors="pt", return_token_type_ids=False), max_new_tokens=20)
     assert tokenizer.decode(out[0]).startswith("2+3*4-1+2=")
+
+
+def test_a_file_that_many_write_at_once_is_whole_whoever_was_last(tmp_path):
+    texts = [str(writer) * 50_000 for writer in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: [write_shared(tmp_path / "shared.html", text) for _ in range(20)], texts))
+    assert (tmp_path / "shared.html").read_text() in texts and len(list(tmp_path.iterdir())) == 1

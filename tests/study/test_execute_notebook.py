@@ -56,6 +56,17 @@ def test_failure_keeps_the_partial_notebook_and_reports_the_error(tmp_path):
     assert nbformat.read(executed.notebook, 4).cells[-1].outputs == []
 
 
+def test_an_execution_whose_report_cannot_be_written_is_not_done(tmp_path, monkeypatch):
+    def broken(*_given, **_named):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("workbench.study.notebooks.export_html", broken)
+    with pytest.raises(ValueError, match="no ink"):
+        execute_notebook(write_notebook(tmp_path / "tiny.ipynb", "1"), {}, tmp_path / "out")
+    (row,) = executions(tmp_path / "out").to_dict("records")
+    assert row["state"] == "failed" and row["reason"] == "its report could not be written: no ink"
+
+
 def test_a_killed_kernel_is_reported_as_killed_although_papermill_saves_it_as_completed(tmp_path):
     path = write_notebook(tmp_path / "tiny.ipynb", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(NotebookFailed, match="kernel died") as failure:

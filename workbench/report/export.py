@@ -14,7 +14,7 @@ from traitlets.config import Config
 
 from workbench.report.figures import PaintedFigures, card_entries
 from workbench.report.parameters import executed_values, read_parameters
-from workbench.store.files import write_text
+from workbench.store.files import write_shared
 
 ASSETS = files("workbench.report")
 CARD_ID = "workbench-report"  # the JSON block by which the index page knows a report
@@ -93,7 +93,7 @@ def shared_plotly(root: Path) -> str:
     """Put plotly.js into `root`/_static unless it is there, and return its address from a report one folder down."""
     target = root / "_static" / f"plotly-{plotly.__version__}.min.js"
     if not target.exists():
-        write_text(target, plotly_js())
+        write_shared(target, plotly_js())
     return f"../_static/{target.name}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workbench.report.claims import VERDICTS
 from workbench.report.export import CARD_ID
+from workbench.store.files import write_shared
 
 CARD = re.compile(rf'<script [^>]*id="{CARD_ID}"[^>]*>(.*?)</script>', re.DOTALL)
 CARD_BYTES = 65_536  # the card stands in the first lines of a report
@@ -32,10 +33,7 @@ def index_page(reports_root) -> Path:
         f'<table class="wb-index"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>'
         "</main></body></html>\n"
     )
-    root.mkdir(parents=True, exist_ok=True)
-    partial = root / "index.partial"
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(root / "index.html")
+    write_shared(root / "index.html", page)
     return root / "index.html"
 
 

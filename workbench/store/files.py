@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,21 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_shared(path: Path, text: str) -> None:
+    """Like `write_text` for a file that several processes may write at once: each has its own temporary file, and the
+    last one to finish wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", suffix=PARTIAL, dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)  # mkstemp's are for their owner alone, and reports are for sharing
+        os.replace(partial, path)
+    except BaseException:
+        remove(Path(partial))
+        raise
 
 
 def write_json(path: Path, content: object) -> None:

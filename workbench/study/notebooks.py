@@ -6,7 +6,6 @@ cells of a killed kernel as completed. Its modification time is a heartbeat, so 
 killed is seen to be lost.
 """
 
-import contextlib
 import difflib
 import errno
 import hashlib
@@ -118,11 +117,17 @@ def execute_notebook(path, parameters: dict, output_root="outputs", standalone: 
     finally:
         ended = {"state": state, "reason": reason, "ended": time.time(), "report": str(report)}
         _write_manifest(folder, manifest | ended)
-        # On a full disk half a notebook may be all there is; how the execution ended is told above in any case.
-        with contextlib.suppress(*() if state == "done" else (OSError, NotJSONError)):
+        try:
             if output.exists():
                 export_html(output, report, state=state, reason=reason, standalone=standalone)
                 index_page(root / "reports")
+        except Exception as error:
+            # On a full disk half a notebook may be all there is; how the execution ended is told above in any case.
+            if state == "done":
+                told = {"state": "failed", "reason": f"its report could not be written: {error}"}
+                _write_manifest(folder, manifest | ended | told)
+            if state == "done" or not isinstance(error, (OSError, NotJSONError)):
+                raise
     executed = ExecutedNotebook(output, report, state, reason)
     if state != "done":
         raise NotebookFailed(executed)
