@@ -38,6 +38,10 @@ class TokenStatistics:
     sum_p2_logp: Tensor | None = None
     """Σ_v p_v² log p_v; with it E[S] = H·Σp² + Σp² log p (arXiv 2602.03392)"""
 
+    def columns(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
+
 
 def distribution(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Exact softmax quantities of logits [n, V]: (p [n, V], d = z − max z [n, V], log Σ e^d [n], entropy [n]).
@@ -72,10 +76,8 @@ class _FusedHead(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, bias, target, temperature)
         ctx.chunk = chunk
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        logp, entropy = torch.empty(2, len(target), dtype=wide, device=hidden.device)
-        sum_p2, sum_p2_logp = (
-            torch.empty(2, len(target), dtype=wide, device=hidden.device) if with_sums else (None, None)
-        )
+        logp, entropy = (torch.empty(len(target), dtype=wide, device=hidden.device) for _ in range(2))
+        sum_p2, sum_p2_logp = (torch.empty_like(logp) if with_sums else None for _ in range(2))
         for rows in chunks(len(target), chunk):
             logits = scaled_logits(hidden[rows], weight, bias, temperature[rows])
             probs, shifted, log_norm, entropy[rows] = distribution(logits)

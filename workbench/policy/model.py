@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from workbench.policy.checkpointing import checkpoint_layers
 from workbench.policy.fused import speed_up_norms
 from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
+from workbench.policy.sharding import Sharding
 from workbench.sections import PolicyConfig
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving happen many times a run; a run prints lines
@@ -33,7 +35,7 @@ far above fp32 rounding, far below what a missed soft-cap, scale or attention ru
 
 
 class Policy:
-    """A causal LM on one device.
+    """A causal LM on one device, or divided among the devices of all ranks.
 
     `model` is any transformers causal LM that supports the attention interface; `precision` ("float32", "bfloat16" or
     "float16") is the dtype of the matrix products. The head always works in fp32. `adapted` is peft's view of the same
@@ -52,6 +54,20 @@ class Policy:
         self.precision = getattr(torch, precision)
         self.device = model.device
         self.eos_ids = _eos_ids(model, tokenizer)
+        self.sharding: Sharding | None = None
+
+    def divide(self, device: str) -> None:
+        """Divide the weights among all ranks; this one's part goes to `device`. Weights are whole only inside `within`
+        and `whole`, and `parameters` are new objects."""
+        self.sharding, self.device = Sharding(self.model, device), torch.device(device)
+
+    def within(self, call: Callable):
+        """`call()`, which may use the weights: one forward pass. On many ranks all of them have to make it."""
+        return call() if self.sharding is None else self.sharding.within(call)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside, this rank may use the weights without the others (and without gradients)."""
+        return nullcontext() if self.sharding is None else self.sharding.whole()
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -83,7 +99,8 @@ class Policy:
 
     def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
         """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""
-        return self.head(self.response_hidden(batch), batch.target, temperature, with_sums)
+        call = lambda: self.head(self.response_hidden(batch), batch.target, temperature, with_sums).columns()
+        return TokenStatistics(**self.within(call))
 
     def encode(self, text: str) -> Tensor:
         """Token ids [n] int64 of a prompt, with no special tokens added. Raises `ValueError` if there are none."""

@@ -1,0 +1,147 @@
+"""Many processes as one. Every rank holds the same tables and takes the same decisions; what costs time (sampling,
+verifying, forward and backward passes) is divided among them, and what they made is put together again on all.
+
+So methods and metrics never meet a part of a batch: they see on many ranks what they see on one. With a single process
+everything here is the identity.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from workbench.tables import Table
+
+PATIENCE = timedelta(minutes=60)
+"""How long a rank waits for the others in one operation: longer than any evaluation of one, shorter than a weekend."""
+
+
+def count() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def number() -> int:
+    """This process's number among them, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return number() == 0
+
+
+def launched() -> int:
+    """Number of processes that torchrun has started together with this one; 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+
+
+def join() -> None:
+    """Become one of the processes torchrun started; does nothing in a process of its own.
+
+    Raises `ValueError` if this machine has fewer GPUs than processes.
+    """
+    if launched() == 1 or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        place, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > here:
+            raise ValueError(
+                f"torchrun started {os.environ['LOCAL_WORLD_SIZE']} processes on a machine of {here} GPUs; lower "
+                "--nproc-per-node"
+            )
+        torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Undo `join`."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def share(items: int) -> range:
+    """Which of `items` things are this rank's: consecutive, as even as can be, in the order of the ranks."""
+    return range(items * number() // count(), items * (number() + 1) // count())
+
+
+def gathered(values: Tensor) -> Tensor:
+    """All ranks' values [n_rank, …], of equal dtype and further dimensions, in the order of the ranks [Σn, …]."""
+    if count() == 1:
+        return values
+    sizes: list[Any] = [None] * count()
+    dist.all_gather_object(sizes, len(values))
+    if max(sizes) == 0:
+        return values
+    # Backends want equal sizes: pad, gather, cut.
+    padded = torch.cat([values, values.new_zeros(max(sizes) - len(values), *values.shape[1:])])
+    as_bytes = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
+    parts = [torch.empty_like(as_bytes) for _ in sizes]
+    dist.all_gather(parts, as_bytes.contiguous())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).view(values.dtype)
+
+
+def gathered_list(values: list) -> list:
+    """All ranks' lists, one after the other."""
+    if count() == 1:
+        return values
+    parts: list[Any] = [None] * count()
+    dist.all_gather_object(parts, values)
+    return [value for part in parts for value in part]
+
+
+def gathered_table(table: Table) -> Table:
+    """The rows of all ranks' tables, which have the same columns."""
+    return Table(
+        **{name: gathered(column) if isinstance(column, Tensor) else gathered_list(column) for name, column in table.items()}
+    )
+
+
+def from_first(value: Any) -> Any:
+    """The first rank's value, on all ranks.
+
+    For what steers the run: rounding on a GPU may differ from rank to rank, and ranks that disagree wait forever.
+    """
+    if count() == 1:
+        return value
+    carried = [value]
+    dist.broadcast_object_list(carried, src=0)
+    return carried[0]
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it holds on any rank."""
+    return any(gathered_list([flag]))
+
+
+@contextmanager
+def as_one() -> Iterator[None]:
+    """What fails on one rank inside fails on all of them, with the same exception. Inside, ranks work alone."""
+    if count() == 1:
+        yield
+        return
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    failures = [found for found in gathered_list([_portable(failure)]) if found is not None]
+    if failure is not None:
+        raise failure
+    if failures:
+        raise failures[0]
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"rank {number()}: {type(error).__name__}: {error}")
