@@ -22,6 +22,7 @@ from workbench.tables import Table
 
 PATIENCE = timedelta(minutes=60)
 """How long a rank waits for the others in one operation: longer than any evaluation of one, shorter than a weekend."""
+_store: dist.Store | None = None
 
 
 def count() -> int:
@@ -59,13 +60,31 @@ def join() -> None:
                 "--nproc-per-node"
             )
         torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    global _store
+    _store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=_store, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def store() -> dist.Store | None:
+    """A connection of its own to the store through which `join` found the others; None without one."""
+    return None if _store is None else _store.clone()
 
 
 def leave() -> None:
     """Undo `join`."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def environment_alone() -> dict[str, str]:
+    """The environment for a child process that is no rank and sees this rank's GPU alone."""
+    torchrun = ("TORCHELASTIC_", "GROUP_", "ROLE_", "LOCAL_", "MASTER_", "RANK", "WORLD_SIZE")
+    kept = {name: value for name, value in os.environ.items() if count() == 1 or not name.startswith(torchrun)}
+    if count() > 1 and torch.cuda.is_available():
+        given, own = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.current_device()
+        kept["CUDA_VISIBLE_DEVICES"] = given.split(",")[own] if given else str(own)
+    return kept
 
 
 def share(items: int) -> range:
@@ -101,7 +120,10 @@ def gathered_list(values: list) -> list:
 def gathered_table(table: Table) -> Table:
     """The rows of all ranks' tables, which have the same columns."""
     return Table(
-        **{name: gathered(column) if isinstance(column, Tensor) else gathered_list(column) for name, column in table.items()}
+        **{
+            name: gathered(column) if isinstance(column, Tensor) else gathered_list(column)
+            for name, column in table.items()
+        }
     )
 
 
@@ -124,7 +146,8 @@ def any_of(flag: bool) -> bool:
 
 @contextmanager
 def as_one() -> Iterator[None]:
-    """What fails on one rank inside fails on all of them, with the same exception. Inside, ranks work alone."""
+    """What fails on one rank inside fails on all of them, with the same exception. Inside, ranks work alone, or fail
+    together."""
     if count() == 1:
         yield
         return

@@ -1,8 +1,8 @@
 """A model whose weights, gradients and optimiser state are divided among the ranks (FSDP2).
 
-Every parameter is cut along its first dimension. A decoder layer's weights are whole on all ranks while it computes, and
-those outside the layers (embedding, last norm, head) from the beginning of a forward pass to the end of its backward.
-Gradients are summed over the ranks, since a loss here is a share of one sum, not a mean of its own.
+Every parameter is cut along its first dimension. A decoder layer's weights are whole on all ranks while it computes,
+and those outside the layers (embedding, last norm, head) from the beginning of a forward pass to the end of its
+backward. Gradients are summed over the ranks, since a loss here is a share of one sum, not a mean of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -46,12 +47,16 @@ class Sharding:
         for part in self._parts:
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
-        self._pass(tuple)  # FSDP2 takes the module that computes first for the root
+        with torch.no_grad():
+            self.within(tuple)  # FSDP2 takes the module that computes first for the root
 
     def within(self, call: Callable):
         """`call()`, a tensor or nested tuples and dicts of tensors, as one forward pass; every rank has to make as many
-        of them."""
-        return self._pass(call)
+        of them. Weights are whole inside, and with gradients until backward is done."""
+        out = self._pass(call)
+        if not torch.is_grad_enabled():
+            self._pass.reset_iter_state()  # FSDP2 would leave the root's weights whole
+        return out
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -60,10 +60,10 @@ def _split(lengths: list[int], prompts: list[int], prompt_lengths: list[int], ca
 
 @dataclass
 class Pass:
-    """One forward pass of this rank. A `blank` one computes on what another rank counts, for the weights of a divided
-    model come together only if every rank computes; nothing of it may be used."""
+    """One forward pass of this rank over the sequences `rows`. A `blank` one computes on what another rank counts, for
+    the weights of a divided model come together only if every rank computes; nothing of it may be used."""
 
-    part: Rollouts
+    rows: Tensor
     blank: bool
 
     def counted(self, values: Tensor) -> Tensor:
@@ -72,10 +72,10 @@ class Pass:
 
 def passes(rollouts: Rollouts, budget: int) -> list[Pass]:
     """This rank's micro-batches, as many as every other's. Concatenated over the ranks they are `rollouts` in order."""
-    rows = micro_batches(rollouts, budget)
-    own = [rows[place] for place in ranks.share(len(rows))]
+    parts = micro_batches(rollouts, budget)
+    own = [parts[place] for place in ranks.share(len(parts))]
     first = torch.zeros_like(rollouts.sequences.length[:1])
-    return [Pass(rollouts.select_sequences(part if len(part) else first), not len(part)) for part in own]
+    return [Pass(rows if len(rows) else first, blank=not len(rows)) for rows in own]
 
 
 def joined(own: list[Pass], values: list[Tensor]) -> Tensor:
@@ -83,12 +83,10 @@ def joined(own: list[Pass], values: list[Tensor]) -> Tensor:
     return ranks.gathered(torch.cat([one.counted(part) for one, part in zip(own, values, strict=True)]))
 
 
-def by_passes(
-    rollouts: Rollouts, budget: int, measure: Callable[[Rollouts], dict[str, Tensor]]
-) -> dict[str, Tensor]:
+def by_passes(rollouts: Rollouts, budget: int, measure: Callable[[Rollouts], dict[str, Tensor]]) -> dict[str, Tensor]:
     """`measure` of the micro-batches, each computed on one rank: columns of the whole batch, on all ranks."""
     own = passes(rollouts, budget)
-    measured = [measure(one.part) for one in own]
+    measured = [measure(rollouts.select_sequences(one.rows)) for one in own]
     return {name: joined(own, [columns[name] for columns in measured]) for name in measured[0]}
 
 

@@ -36,7 +36,7 @@ def accumulate_gradient(
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
     own = passes(batch, budget)
-    forwards = (forward(policy, one.part, critic) for one in own)
+    forwards = (forward(policy, batch.select_sequences(one.rows), critic) for one in own)
     if "current" in methods.needs:
         forwards = list(forwards)
         batch = batch.with_tokens(
@@ -45,8 +45,8 @@ def accumulate_gradient(
         )
     batch = prepare(batch, methods, config, max_new_tokens)
     seen: dict[str, list[Tensor]] = {"logp": [], "ratio": [], "current_entropy": [], "loss": []}
-    for one, prepared, (now, columns) in zip(own, passes(batch, budget), forwards, strict=True):
-        tokens = prepared.part.tokens.with_columns(**columns)
+    for one, (now, columns) in zip(own, forwards, strict=True):
+        tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
         share = tokens.share * 0 if one.blank else tokens.share
         loss = share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
