@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed.checkpoint as dcp
@@ -21,6 +22,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from workbench import ranks
 
+FORMAT = {"format": "pt"}
+"""What transformers asks a file to say of itself."""
 PARTS = ".parts"
 
 
@@ -29,19 +32,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     it."""
     if scalars := [name for name, tensor in tensors.items() if tensor.dim() == 0]:
         raise ValueError(f"{scalars} have no dimension, and torch would put 0 in their place; make them tensors of one")
-    many, scratch = ranks.count() > 1, path.with_name(path.name + PARTS)
-    if tensors:
-        writer = HuggingFaceStorageWriter(str(scratch), save_distributed=many, enable_consolidation=many)
-        _together(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=not many), path)
+    if ranks.count() == 1 or not tensors:
+        if ranks.is_first():
+            with _errors_of_the_system(path):
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, FORMAT)
+        return
+    scratch = path.with_name(path.name + PARTS)
+    writer = HuggingFaceStorageWriter(str(scratch), save_distributed=True, enable_consolidation=True)
+    with _errors_of_the_system(path):
+        dcp.save(dict(tensors), storage_writer=writer)
     with ranks.as_one():
-        if not ranks.is_first():
-            return
-        if not tensors:
-            save_file({}, path)
-            return
-        (made,) = scratch.glob("*.safetensors")
-        made.rename(path)
-        shutil.rmtree(scratch)
+        if ranks.is_first():
+            (made,) = scratch.glob("*.safetensors")
+            made.rename(path)
+            shutil.rmtree(scratch)
 
 
 def read_tensors(path: Path, into: Mapping[str, Tensor]) -> None:
@@ -52,9 +56,11 @@ def read_tensors(path: Path, into: Mapping[str, Tensor]) -> None:
         missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
         other = sorted(name for name in found.keys() & wanted.keys() if found[name] != wanted[name])
         raise ValueError(f"{path} does not fit (missing {missing}, unexpected {unexpected}, of another shape {other})")
-    reader = HuggingFaceStorageReader(str(path.parent))
     if into:
-        _together(lambda: dcp.load(dict(into), storage_reader=reader, no_dist=ranks.count() == 1), path)
+        with _errors_of_the_system(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a single process is a single process
+            reader = HuggingFaceStorageReader(str(path.parent))
+            dcp.load(dict(into), storage_reader=reader, no_dist=ranks.count() == 1)
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -63,15 +69,19 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
-def _together(call: Callable[[], None], path: Path) -> None:
-    """Run a checkpoint operation of all ranks; what it raises is what went wrong on the first rank that failed."""
+@contextmanager
+def _errors_of_the_system(path: Path) -> Iterator[None]:
+    """Raise what went wrong in the file system, on the first rank where it did, out of what libraries make of it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a single process is a single process
-            call()
+        yield
     except CheckpointException as error:
-        cause = error.failures[min(error.failures)][0]
-        if isinstance(cause, SafetensorError):  # the library wraps what the system said
-            number = errno.ENOSPC if "No space left" in str(cause) else errno.EIO
-            raise OSError(number, f"{path} could not be written or read: {cause}") from error
-        raise cause from error
+        raise _plain(error.failures[min(error.failures)][0], path) from error
+    except SafetensorError as error:
+        raise _plain(error, path) from error
+
+
+def _plain(error: BaseException, path: Path) -> BaseException:
+    if not isinstance(error, SafetensorError):
+        return error
+    number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+    return OSError(number, f"{path} could not be written or read: {error}")
