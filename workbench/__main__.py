@@ -21,7 +21,7 @@ from workbench.tasks.sandbox import SandboxUnavailable
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
     broken = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
-    return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed
+    return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed, ranks.RankLost
 
 
 def told_plainly(command: Callable) -> Callable:

@@ -25,6 +25,10 @@ PATIENCE = timedelta(minutes=60)
 _store: dist.Store | None = None
 
 
+class RankLost(RuntimeError):
+    """Another rank has ended, or cannot be reached any more."""
+
+
 def count() -> int:
     """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -161,6 +165,18 @@ def as_one() -> Iterator[None]:
         raise failure
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def in_contact() -> Iterator[None]:
+    """Raises `RankLost` out of what the libraries of communication say when a rank is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        said = str(error).splitlines()[0].split(". ")[0]
+        raise RankLost(f"another rank has ended; train the same config to continue ({said})") from error
 
 
 def _portable(error: Exception | None) -> Exception | None:

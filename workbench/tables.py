@@ -86,10 +86,11 @@ class Table(Mapping):
         return name in self._columns
 
     def __getattr__(self, name: str) -> Column:
+        columns = self.__dict__.get("_columns", {})  # none yet in a table that is being unpickled
         try:
-            return self.__dict__["_columns"][name]
+            return columns[name]
         except KeyError:
-            raise AttributeError(f"no column '{name}'; the table has {sorted(self.__dict__['_columns'])}") from None
+            raise AttributeError(f"no column '{name}'; the table has {sorted(columns)}") from None
 
     def with_columns(self, **columns: Column) -> Table:
         return Table(**{**self._columns, **columns})

@@ -32,8 +32,8 @@ def train_run(
     A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
     SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
     `RunLocked` if another process still trains it after `wait` seconds, `OSError` if the disk is full,
-    `NonFiniteError` if anything becomes non-finite, with the offending batch in `non_finite/`; the folder stays
-    readable and continues once the cause is gone.
+    `NonFiniteError` if anything becomes non-finite, with the offending batch in `non_finite/`, `RankLost` if one of
+    many processes is gone; the folder stays readable and continues once the cause is gone.
     """
     with ExitStack() as stack:
         with ranks.as_one():
@@ -57,7 +57,8 @@ def _writer(config: RunConfig, root: Path, wait: float) -> RunWriter:
 def _run_to_the_end(loop: _Loop, watch: Watch) -> None:
     """Run; what ends it early is written to the run's status, told to the other ranks and raised."""
     try:
-        loop.run()
+        with ranks.in_contact():
+            loop.run()
     except RunInterrupted as stop:
         loop.writer.status("interrupted", loop.step, str(stop))
         raise
@@ -72,6 +73,9 @@ def _run_to_the_end(loop: _Loop, watch: Watch) -> None:
         loop.keep_offending(error)
         _fail(loop, watch, str(error))
         raise
+    except ranks.RankLost as error:
+        _fail(loop, watch, str(error))
+        raise
     except Exception as error:
         _fail(loop, watch, f"{type(error).__name__}: {error}")
         raise
@@ -79,7 +83,8 @@ def _run_to_the_end(loop: _Loop, watch: Watch) -> None:
 
 def _fail(loop: _Loop, watch: Watch, reason: str) -> None:
     """Say why on disk as far as the disk allows; the exception itself goes on either way."""
-    reason = watch.report(reason if ranks.count() == 1 else f"{reason} (rank {ranks.number()})")
+    here = f"rank {ranks.number()}"
+    reason = watch.report(reason if ranks.is_first() or here in reason else f"{reason} ({here})")
     try:
         loop.writer.status("failed", loop.step, reason)
     except OSError:
