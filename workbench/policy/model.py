@@ -135,6 +135,9 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write a normal Hugging Face folder (safetensors and tokenizer): of the adapters where there are some. All
         ranks do it together."""
+        with ranks.as_one():
+            if ranks.is_first():
+                folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / self._file, self.tensors())
         with ranks.as_one():
             if ranks.is_first():

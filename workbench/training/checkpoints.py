@@ -27,9 +27,6 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
     """
 
     def write(folder: Path) -> None:
-        with ranks.as_one():
-            if ranks.is_first():
-                folder.mkdir()
         trainer.policy.save(folder)
         write_tensors(folder / OPTIMISER, trainer.optimiser.state_tensors())
         if trainer.critic is not None:

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from workbench.policy.sharding import full
 from workbench.sections import OptimiserConfig
@@ -119,7 +120,10 @@ class Optimiser:
 
 
 def _torch_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
-    return torch.optim.AdamW(parameters, betas=(config.beta1, config.beta2), **shared)
+        whole = not any(isinstance(parameter, DTensor) for parameter in parameters)
+        return torch.optim.SGD(
+            parameters, momentum=config.momentum, fused=whole, **shared
+        )  # torch fuses whole ones only
+    return torch.optim.AdamW(parameters, betas=(config.beta1, config.beta2), fused=True, **shared)
