@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +24,7 @@ from workbench.tables import Table
 PATIENCE = timedelta(minutes=60)
 """How long a rank waits for the others in one operation: longer than any evaluation of one, shorter than a weekend."""
 _store: dist.Store | None = None
+_meeting = ""
 
 
 class RankLost(RuntimeError):
@@ -64,15 +66,19 @@ def join() -> None:
                 "--nproc-per-node"
             )
         torch.cuda.set_device(place)
-    global _store
+    global _store, _meeting
     _store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=_store, rank=rank, world_size=size, timeout=PATIENCE)
+    _meeting = from_first(uuid.uuid4().hex)
 
 
 def store() -> dist.Store | None:
-    """A connection of its own to the store through which `join` found the others; None without one."""
-    return None if _store is None else _store.clone()
+    """A connection of its own to the store through which `join` found the others; None without one.
+
+    Its keys are those of these processes: ones that torchrun started before them may have used the same store.
+    """
+    return None if _store is None else dist.PrefixStore(_meeting, _store.clone())
 
 
 def leave() -> None:

@@ -13,8 +13,8 @@ returned (plain composition). Hooks see tables, never the model. When they are c
 
 What a hook returns is a constant (nothing is differentiated through it), except from `ratio`, `surrogate` and
 `regulariser`. Where many processes train together, every one of them calls the hooks with the tables of all, so there
-is nothing to add up across them; a statistic over tokens or sequences goes through `workbench.methods.statistics`. So no
-result depends on micro-batches, packing order or the number of processes.
+is nothing to add up across them; a statistic over tokens or sequences goes through `workbench.methods.statistics`. So
+no result depends on micro-batches, packing order or the number of processes.
 
 `tokens` always carry `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates), and, from
 `advantage` on, `advantage`; more on request, see `NEEDS` in `terms.py`.
