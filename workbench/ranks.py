@@ -102,19 +102,21 @@ def share(items: int) -> range:
     return range(items * number() // count(), items * (number() + 1) // count())
 
 
-def gathered(values: Tensor) -> Tensor:
-    """All ranks' values [n_rank, …], of equal dtype and further dimensions, in the order of the ranks [Σn, …]."""
-    if count() == 1:
-        return values
-    sizes: list[Any] = [None] * count()
-    dist.all_gather_object(sizes, len(values))
-    if max(sizes) == 0:
-        return values
-    # Backends want equal sizes: pad, gather, cut.
+def gathered(columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All ranks' columns [n_rank, …] of one table, in the order of the ranks [Σn, …]. Their names, dtypes and further
+    dimensions are the same on all."""
+    if count() == 1 or not columns:
+        return columns
+    sizes = gathered_list([len(next(iter(columns.values())))])
+    return {name: _gathered(values, sizes) for name, values in columns.items()}
+
+
+def _gathered(values: Tensor, sizes: list[int]) -> Tensor:
+    # Backends want equal sizes: pad, gather, cut. And no bool.
     padded = torch.cat([values, values.new_zeros(max(sizes) - len(values), *values.shape[1:])])
-    as_bytes = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
-    parts = [torch.empty_like(as_bytes) for _ in sizes]
-    dist.all_gather(parts, as_bytes.contiguous())
+    sent = padded.view(torch.uint8) if padded.dtype == torch.bool else padded
+    parts = [torch.empty_like(sent) for _ in sizes]
+    dist.all_gather(parts, sent.contiguous())
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).view(values.dtype)
 
 
@@ -129,24 +131,22 @@ def gathered_list(values: list) -> list:
 
 def gathered_table(table: Table) -> Table:
     """The rows of all ranks' tables, which have the same columns."""
-    return Table(
-        **{
-            name: gathered(column) if isinstance(column, Tensor) else gathered_list(column)
-            for name, column in table.items()
-        }
-    )
+    columns: dict[str, Any] = gathered({name: column for name, column in table.items() if isinstance(column, Tensor)})
+    columns |= {name: gathered_list(column) for name, column in table.items() if isinstance(column, list)}
+    return Table(**{name: columns[name] for name in table})
 
 
 def from_first(value: Any) -> Any:
     """The first rank's value, on all ranks.
 
     For what steers the run: rounding on a GPU may differ from rank to rank, and ranks that disagree wait forever.
+    A tensor comes to the device that this rank's own is on.
     """
     if count() == 1:
         return value
-    carried = [value]
+    carried = [value.cpu() if isinstance(value, Tensor) else value]
     dist.broadcast_object_list(carried, src=0)
-    return carried[0]
+    return carried[0].to(value.device) if isinstance(value, Tensor) else carried[0]
 
 
 def any_of(flag: bool) -> bool:

@@ -135,6 +135,14 @@ class Rollouts:
     sequences: Table
     tokens: Table
 
+    def cpu(self) -> Rollouts:
+        """The same rollouts in the machine's memory."""
+        tables = (
+            Table(**{name: column.cpu() if isinstance(column, Tensor) else column for name, column in table.items()})
+            for table in (self.sequences, self.tokens)
+        )
+        return Rollouts([prompt.cpu() for prompt in self.prompts], *tables)
+
     def with_tokens(self, **columns: Column) -> Rollouts:
         """The same rollouts with columns added to (or replaced in) the token table."""
         return Rollouts(self.prompts, self.sequences, self.tokens.with_columns(**columns))

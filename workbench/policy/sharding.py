@@ -42,7 +42,6 @@ class Sharding:
         for layer in layers:
             fully_shard(layer, mesh=mesh)
         self._pass = fully_shard(_Pass(model), mesh=mesh)
-        model.to(device)  # the buffers
         self._parts = [module for module in self._pass.modules() if isinstance(module, FSDPModule)]
         for part in self._parts:
             part.set_gradient_divide_factor(1.0)

@@ -61,7 +61,8 @@ class RankedEngine:
                 )
             except NonFiniteError as error:
                 where = f"rank {ranks.number()}, whose prompts begin with number {start}"
-                raise NonFiniteError(f"{error} ({where})", error.rollouts) from error
+                batch = None if error.rollouts is None else error.rollouts.cpu()  # it goes to all ranks
+                raise NonFiniteError(f"{error} ({where})", batch) from error
         if not own:
             part = part.select_sequences(torch.zeros_like(part.sequences.finished))
         return _together(prompts, part, start)

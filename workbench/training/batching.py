@@ -78,16 +78,19 @@ def passes(rollouts: Rollouts, budget: int) -> list[Pass]:
     return [Pass(rows if len(rows) else first, blank=not len(rows)) for rows in own]
 
 
-def joined(own: list[Pass], values: list[Tensor]) -> Tensor:
-    """The batch's values [N or S, …] out of those of each of this rank's passes; on all ranks."""
-    return ranks.gathered(torch.cat([one.counted(part) for one, part in zip(own, values, strict=True)]))
+def joined(own: list[Pass], measured: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Columns of the batch [N or S, …] out of those of each of this rank's passes; on all ranks."""
+
+    def column(name: str) -> Tensor:
+        return torch.cat([one.counted(columns[name]) for one, columns in zip(own, measured, strict=True)])
+
+    return ranks.gathered({name: column(name) for name in measured[0]})
 
 
 def by_passes(rollouts: Rollouts, budget: int, measure: Callable[[Rollouts], dict[str, Tensor]]) -> dict[str, Tensor]:
     """`measure` of the micro-batches, each computed on one rank: columns of the whole batch, on all ranks."""
     own = passes(rollouts, budget)
-    measured = [measure(rollouts.select_sequences(one.rows)) for one in own]
-    return {name: joined(own, [columns[name] for columns in measured]) for name in measured[0]}
+    return joined(own, [measure(rollouts.select_sequences(one.rows)) for one in own])
 
 
 def distinct_responses(rollouts: Rollouts) -> tuple[Tensor, Tensor]:

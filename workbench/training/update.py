@@ -39,21 +39,19 @@ def accumulate_gradient(
     forwards = (forward(policy, batch.select_sequences(one.rows), critic) for one in own)
     if "current" in methods.needs:
         forwards = list(forwards)
-        batch = batch.with_tokens(
-            logp=joined(own, [now.logp.detach() for now, _ in forwards]),
-            current_entropy=joined(own, [now.entropy.detach() for now, _ in forwards]),
-        )
+        columns = [{"logp": now.logp.detach(), "current_entropy": now.entropy.detach()} for now, _ in forwards]
+        batch = batch.with_tokens(**joined(own, columns))
     batch = prepare(batch, methods, config, max_new_tokens)
-    seen: dict[str, list[Tensor]] = {"logp": [], "ratio": [], "current_entropy": [], "loss": []}
+    seen: list[dict[str, Tensor]] = []
     for one, (now, columns) in zip(own, forwards, strict=True):
         tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
         share = tokens.share * 0 if one.blank else tokens.share
         loss = share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
         (loss.sum() * scale if scale != 1 else loss.sum()).backward()
-        for name, values in zip(seen, (now.logp, ratio, now.entropy, loss), strict=True):
-            seen[name].append(values.detach())
-    columns = {name: joined(own, values) for name, values in seen.items()}
+        part = {"logp": now.logp, "ratio": ratio, "current_entropy": now.entropy, "loss": loss}
+        seen.append({name: values.detach() for name, values in part.items()})
+    columns = joined(own, seen)
     loss = columns.pop("loss")
     batch = batch.with_tokens(**columns)
     for column, values in (("logp", batch.tokens.logp), ("loss", loss)):
