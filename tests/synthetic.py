@@ -12,6 +12,8 @@ import workbench as wb
 
 STEPS, KEEP_EVERY, PROMPTS, GROUP = 40, 8, 8, 8
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
+ATTACKS = [HOSTILE, "\u202etxet\u202c", "\x1b[31mred\x1b[0m", "<a href='javascript:document.title=`owned`'>"]
+"""Markup, bidi controls, terminal codes."""
 PIECES = ["2", "+", "6", "-", "1", "=", "11", "*", "7", "#", " ", "\n"]
 
 
@@ -69,7 +71,7 @@ def rollouts(step: int, steps: int, rng, hostile: bool, length: int) -> tuple[pd
     for index in range(PROMPTS * GROUP):
         prompt = index // GROUP
         correct = bool(rng.random() < 0.2 + 0.3 * step / steps) and prompt != 0
-        attack = [HOSTILE] if hostile else []
+        attack = ATTACKS if hostile else []
         pieces = [*attack, *rng.choice(PIECES, size=length - 1 - len(attack)), "#"]
         entropy = rng.gamma(0.6, 0.6 * np.exp(-2 * step / steps), size=len(pieces)).astype("float32")
         logp = -rng.gamma(0.5, 0.4, size=len(pieces)).astype("float32")
@@ -77,7 +79,7 @@ def rollouts(step: int, steps: int, rng, hostile: bool, length: int) -> tuple[pd
         sequences.append(
             {"prompt": prompt, "group": prompt, "length": len(pieces), "reward": np.float32(correct),
              "correct": correct, "advantage": advantage, "temperature": np.float32(1), "finished": True,
-             "prompt_text": f"2+2*{prompt}-1+4=" + "".join(attack), "text": "".join(pieces), "valid": True}
+             "prompt_text": f"2+2*{prompt}-1+4=" + "".join(reversed(attack)), "text": "".join(pieces), "valid": True}
         )  # fmt: skip
         tokens.append(
             pd.DataFrame({"sequence": index, "position": range(len(pieces)), "token": 5, "piece": pieces,

@@ -67,10 +67,18 @@ def join() -> None:
             )
         torch.cuda.set_device(place)
     global _store, _meeting
-    _store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    found, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    _store = _of_this_attempt(found)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=_store, rank=rank, world_size=size, timeout=PATIENCE)
     _meeting = from_first(uuid.uuid4().hex)
+
+
+def _of_this_attempt(found: dist.Store) -> dist.Store:
+    """The part of the store that belongs to these processes: before them torchrun may have started others on it, whose
+    addresses no one answers at. Several nodes count their attempts apart, so only one can be told by the count."""
+    alone = os.environ.get("GROUP_WORLD_SIZE") == "1"
+    return dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", found) if alone else found
 
 
 def store() -> dist.Store | None:

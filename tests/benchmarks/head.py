@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 
-from workbench.policy.head import chunks, distribution, elements_per_chunk, fused_head
+from workbench.policy.head import chunks, distribution, elements_on, fused_head
 
 VOCABULARY = 151_936
 ENTROPIES = (9.8, 2.5, 0.18, 0.01, 0.001, 0.00013)
@@ -99,7 +99,7 @@ def _with_entropy(hidden, weight, target):
 
 
 def _alone(hidden, weight, target):
-    size = max(1, elements_per_chunk(hidden.device) // VOCABULARY)
+    size = max(1, elements_on(hidden.device)[0] // VOCABULARY)
     _LogProbAlone.apply(hidden, weight, target, size).sum().backward()
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.jupyterlab import jupyterlab
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHOTS = os.environ.get("WORKBENCH_SCREENSHOTS")  # a folder to keep screenshots in, for looking at
 
@@ -26,6 +28,15 @@ def chromium():
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """(address, folder) of a JupyterLab that serves the folder."""
+    pytest.importorskip("jupyterlab")
+    folder = tmp_path_factory.mktemp("lab")
+    with jupyterlab(folder) as address:
+        yield address, folder
 
 
 class Watched:
@@ -77,8 +88,8 @@ def click_plot(page, plot, fraction, height=0.3):
     page.mouse.up()
 
 
-def click_point(page, plot, trace, index):
-    """Click the point `index` of the trace called `trace`, wherever it is drawn."""
+def place_point(plot, trace, index):
+    """Where on the plot, as fractions (across, down), the point `index` of the trace called `trace` is drawn."""
     place = """(plot, [name, index]) => {
         const trace = plot._fullData.find(each => each.name === name), { xaxis, yaxis } = plot._fullLayout;
         const size = plot.querySelector(".nsewdrag").getBoundingClientRect();
@@ -86,5 +97,10 @@ def click_point(page, plot, trace, index):
         return [xaxis.d2p(trace.x[at]) / size.width, yaxis.d2p(trace.y[at]) / size.height];
     }"""
     plot.scroll_into_view_if_needed()
-    across, down = plot.evaluate(place, [trace, index])
+    return plot.evaluate(place, [trace, index])
+
+
+def click_point(page, plot, trace, index):
+    """Click the point `index` of the trace called `trace`, wherever it is drawn."""
+    across, down = place_point(plot, trace, index)
     click_plot(page, plot, across, height=down)

@@ -6,20 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from tests.browser.conftest import click_point
-from tests.browser.test_jupyterlab import KERNEL_STATUS, lab  # noqa: F401  (lab is a fixture)
+from tests.browser.jupyterlab import REPOSITORY, open_in_lab, run_all, settled, with_parameters
 from tests.synthetic import HOSTILE, write_run
 from workbench import preset
 from workbench.store import open_run
 
-REPOSITORY = Path(__file__).parents[2]
 NOTEBOOK = REPOSITORY / "notebooks" / "01_explore_runs.ipynb"
-IDLE = KERNEL_STATUS + " === 'idle'"
 PATIENCE = 120_000  # milliseconds: machines under test are busy
 CONFIG = {"training.steps": 3, "storage.keep_rollouts_every": 1, "storage.measure_change_share": 1.0,
           "optimiser.learning_rate": 3e-4, "evaluation.sets": []}  # fmt: skip
@@ -40,23 +37,12 @@ def start_training(folder, root, **overrides):
 
 def open_notebook(opened, address, folder, name, **parameters):
     """Open a copy of the notebook with these parameters and run all its cells."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
-    cell.source = "\n".join([cell.source, *(f"{key} = {value!r}" for key, value in parameters.items())])
-    nbformat.write(notebook, folder / f"{name}.ipynb")
+    nbformat.write(with_parameters(NOTEBOOK, **parameters), folder / f"{name}.ipynb")
     page = opened.page
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.restored")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.wait_for_function(IDLE)
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    open_in_lab(page, address, name)
+    run_all(page)
     return page
-
-
-def settled(page):
-    page.wait_for_timeout(400)
-    page.wait_for_function(IDLE)
 
 
 def step_shown(page):
@@ -69,7 +55,7 @@ def choose_view(page, title):
 
 
 @pytest.fixture(scope="module")
-def trained(lab):  # noqa: F811
+def trained(lab):
     """A folder with one run that was trained (its what-if needs a policy) and one with hostile text."""
     _, folder = lab
     root = folder / "explored"
@@ -79,7 +65,7 @@ def trained(lab):  # noqa: F811
     return root
 
 
-def test_from_a_curve_to_tokens_and_through_the_views(lab, trained, watched):  # noqa: F811
+def test_from_a_curve_to_tokens_and_through_the_views(lab, trained, watched):
     address, folder = lab
     opened = watched(offline=False, width=1400, height=1300)
     page = open_notebook(opened, address, folder, "explore", runs=str(trained))
@@ -129,7 +115,7 @@ def test_from_a_curve_to_tokens_and_through_the_views(lab, trained, watched):  #
     assert [wrong for wrong in opened.wrong if wrong.startswith("error")] == []
 
 
-def test_a_run_is_watched_while_it_trains_elsewhere_and_reported_when_it_is_killed(lab, watched):  # noqa: F811
+def test_a_run_is_watched_while_it_trains_elsewhere_and_reported_when_it_is_killed(lab, watched):
     address, folder = lab
     child, run = start_training(folder, folder / "watched", **{"training.steps": 5000, "seed": 3})
     try:

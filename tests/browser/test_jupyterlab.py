@@ -1,27 +1,11 @@
 """The notebook's live side in a real JupyterLab: curves that grow, tokens that load, and the click between them."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
-
 import nbformat
-import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.conftest import click_plot
+from tests.browser.jupyterlab import DARK, open_in_lab, run_all
 from tests.synthetic import write_run
-
-pytest.importorskip("jupyterlab")
-
-CONFIG = """from jupyterlab.galata import configure_jupyter_server
-configure_jupyter_server(c)
-"""
-QUIET = '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}'
-REPOSITORY = Path(__file__).parents[2]
 
 # The run "trains" in the cell: rows and status appear as a trainer writes them, and the figure follows.
 FOLLOW = """import json, time
@@ -38,46 +22,8 @@ for step, line in enumerate((finished / "metrics.jsonl").read_text().splitlines(
     curves.poll()
     time.sleep(0.15)
 """
-KERNEL_STATUS = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 VIEW = "widgets.token_view(open_run(growing), groups=2, rollouts=3)"
 FIGURE = "import workbench.plots as plots; plots.training_curves(open_run(growing).metrics, run=growing.name)"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """(address, folder) of a JupyterLab server without a password on a free port of this machine only."""
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "config.py").write_text(CONFIG)
-    (folder / "settings" / "labconfig").mkdir(parents=True)
-    (folder / "settings" / "labconfig" / "default_setting_overrides.json").write_text(QUIET)  # no toast over the page
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [f"--config={folder / 'config.py'}", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    options += [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JUPYTER_CONFIG_DIR": str(folder / "settings")}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, cwd=folder, env=environment
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for_server(address, server)
-        yield address, folder
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def wait_for_server(address, server):
-    for _ in range(1000):
-        assert server.poll() is None, "JupyterLab ended before it answered"
-        try:
-            urllib.request.urlopen(f"{address}/api", timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    pytest.fail("JupyterLab did not answer within minutes")
 
 
 def test_live_curves_grow_and_a_click_loads_that_steps_tokens(lab, watched):
@@ -92,11 +38,8 @@ def test_live_curves_grow_and_a_click_loads_that_steps_tokens(lab, watched):
 
     opened = watched(offline=False, width=1400, height=1300)
     page = opened.page
-    page.goto(f"{address}/lab/tree/live.ipynb")
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    page.wait_for_function(KERNEL_STATUS + " === 'idle'", timeout=60_000)  # earlier, Lab asks which kernel to use
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")  # its promise is the whole run
+    open_in_lab(page, address, "live")
+    run_all(page)
 
     page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
     page.wait_for_function(
@@ -117,7 +60,7 @@ def test_live_curves_grow_and_a_click_loads_that_steps_tokens(lab, watched):
     click_plot(page, page.locator(".js-plotly-plot").nth(1), 0.001)  # a plain figure, painted by Lab itself
     page.wait_for_function("document.querySelector('.wb-step').textContent.startsWith('step 8 ')", timeout=10_000)
     assert page.locator(".wb-note").inner_text() == "Step 1 was clicked; the nearest kept step is 8."
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.evaluate(DARK)
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
     page.wait_for_timeout(500)
     opened.shot("lab-dark")

@@ -9,25 +9,18 @@ import pytest
 
 import workbench as wb
 from tests.browser.conftest import click_plot
-from tests.browser.test_jupyterlab import KERNEL_STATUS, lab  # noqa: F401  (lab is a fixture)
+from tests.browser.jupyterlab import IDLE, open_in_lab, run_all, with_parameters
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_quickstart.ipynb"
-IDLE = KERNEL_STATUS + " === 'idle'"
 
 
 def open_notebook(opened, address, folder, **parameters):
     """Open a copy of the quickstart with these parameters and run all its cells."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
-    cell.source = "\n".join([cell.source, *(f"{name} = {value!r}" for name, value in parameters.items())])
-    name = f"quickstart-{parameters['seed']}.ipynb"
-    nbformat.write(notebook, folder / name)
+    name = f"quickstart-{parameters['seed']}"
+    nbformat.write(with_parameters(NOTEBOOK, **parameters), folder / f"{name}.ipynb")
     page = opened.page
-    page.goto(f"{address}/lab/workspaces/{parameters['seed']}/tree/{name}")  # a workspace without other tests' tabs
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    page.wait_for_function(IDLE, timeout=60_000)
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    open_in_lab(page, address, name)
+    run_all(page)
     return page
 
 
@@ -37,7 +30,7 @@ def run_of(folder):
 
 
 @pytest.fixture
-def outputs(lab):  # noqa: F811
+def outputs(lab):
     """The lab's address and folder, with no runs left from another test."""
     address, folder = lab
     for path in sorted((folder / "outputs").rglob("*"), reverse=True):

@@ -24,7 +24,7 @@ def test_the_head_is_theirs(reference, temperature, spread):
     for own in (True, False):
         x, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
         if own:
-            now = fused_head(x, w, target, torch.full((40,), temperature, dtype=torch.float64), chunk_elements=1000)
+            now = fused_head(x, w, target, torch.full((40,), temperature, dtype=torch.float64), elements=(1000, 300))
             logp, entropy = now.logp, now.entropy
         else:
             logits = x @ w.T / temperature

@@ -28,10 +28,10 @@ def naive(hidden, weight, target, temperature, bias):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk_elements", [1, 5 * 17, 10**6])
-def test_values_equal_the_naive_formulas_for_every_chunk_size(bias, chunk_elements):
+@pytest.mark.parametrize("elements", [(1, 1), (5 * 17, 2 * 17), (10**6, 3 * 17), (10**6, 10**6)])
+def test_values_equal_the_naive_formulas_for_every_chunk_and_block(bias, elements):
     hidden, weight, target, temperature, b = inputs(bias=bias)
-    got = fused_head(hidden, weight, target, temperature, b, with_sums=True, chunk_elements=chunk_elements)
+    got = fused_head(hidden, weight, target, temperature, b, with_sums=True, elements=elements)
     expected = naive(hidden, weight, target, temperature, b)
     for mine, oracle in zip((got.logp, got.entropy, got.sum_p2, got.sum_p2_logp), expected, strict=True):
         torch.testing.assert_close(mine, oracle, rtol=1e-12, atol=1e-12)
@@ -43,7 +43,7 @@ def test_gradients_of_logp_and_entropy_match_finite_differences(bias):
     leaves = [x.requires_grad_() for x in (hidden, weight, b) if x is not None]
 
     def both(hidden, weight, b=None):
-        out = fused_head(hidden, weight, target, temperature, b, chunk_elements=2 * 17)
+        out = fused_head(hidden, weight, target, temperature, b, elements=(3 * 17, 2 * 17))
         return out.logp, out.entropy
 
     assert torch.autograd.gradcheck(both, leaves)
@@ -61,6 +61,25 @@ def test_gradients_equal_autograd_through_the_naive_formulas():
         grads.append([leaf.grad for leaf in leaves])
     for mine, oracle in zip(*grads, strict=True):
         torch.testing.assert_close(mine, oracle, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_the_log_prob_alone_and_of_what_is_not_frozen():
+    hidden, weight, target, temperature, b = inputs(bias=True)
+    out = fused_head(hidden.requires_grad_(), weight, target, temperature, b, elements=(3 * 17, 2 * 17))
+    out.logp.sum().backward()
+    other = hidden.detach().clone().requires_grad_()
+    naive(other, weight, target, temperature, b)[0].sum().backward()
+    torch.testing.assert_close(hidden.grad, other.grad, rtol=1e-10, atol=1e-12)
+    assert weight.grad is None and b.grad is None
+
+
+def test_the_gradient_of_a_near_certain_token_keeps_its_digits():
+    hidden, weight = torch.tensor([[16.0, 0.0]], requires_grad=True), torch.eye(2)
+    target, one = torch.tensor([0]), torch.ones(1)
+    fused_head(hidden, weight, target, one).logp.sum().backward()
+    wide = hidden.detach().double().requires_grad_()
+    fused_head(wide, weight.double(), target, one.double()).logp.sum().backward()
+    torch.testing.assert_close(hidden.grad.double(), wide.grad, rtol=1e-6, atol=0)
 
 
 def test_entropy_keeps_its_digits_in_the_collapsed_regime():

@@ -1,6 +1,7 @@
 """The native sampler against exact probabilities and against the packed forward."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from workbench.policy import attention
 from workbench.policy.packing import pack
 from workbench.rollout import NativeEngine, Stream
 from workbench.rollout.native import draw, nucleus
+from workbench.rollout.streams import UniformBlocks
 
 STREAM = Stream(0, 1)
 PROMPTS = [torch.tensor([1, 2, 3]), torch.tensor([4]), torch.tensor([5, 6, 7, 8, 9])]
@@ -121,9 +123,31 @@ def test_broken_logits_raise_and_name_the_sample():
         generate(policy)
 
 
+def test_samples_that_share_their_past_are_those_drawn_one_by_one():
+    policy, samples, longest = tiny_policy(), 12, 9
+    temperature = torch.tensor([0.4, 0.7, 1.5])[: len(PROMPTS)]
+    r = NativeEngine(policy).generate(PROMPTS, samples, temperature, longest, STREAM)
+    texts = r.tokens.token.split(r.sequences.length.tolist())
+    for number, prompt in enumerate(PROMPTS):
+        uniforms = UniformBlocks(replace(STREAM, first_prompt=number), 1, samples)
+        drawn = [prompt] * samples
+        for position in range(longest):
+            for sample, uniform in enumerate(uniforms.at(position, np.arange(samples))):
+                if position and drawn[sample][-1] == 12 and len(drawn[sample]) > len(prompt):
+                    continue
+                with torch.no_grad():
+                    logits = policy.model(input_ids=drawn[sample].unsqueeze(0), use_cache=False).logits[0, -1].double()
+                cumulative = (logits / temperature[number].item()).softmax(-1).cumsum(-1)
+                token = int(torch.searchsorted(cumulative, torch.tensor(uniform)))
+                drawn[sample] = torch.cat([drawn[sample], torch.tensor([token])])
+        own = texts[number * samples : (number + 1) * samples]
+        assert [text.tolist() for text in own] == [text[len(prompt) :].tolist() for text in drawn]
+    assert len({(i // samples, *text.tolist()[:2]) for i, text in enumerate(texts)}) < 0.7 * len(texts)  # they do share
+
+
 def test_draw_reaches_the_first_and_last_token():
     logits = torch.zeros(2, 4)
-    token, columns = draw(logits, np.array([0.0, np.nextafter(1.0, 0.0)]))
+    token, columns = draw(logits, np.array([0.0, np.nextafter(1.0, 0.0)]), torch.arange(2))
     assert token.tolist() == [0, 3]
     torch.testing.assert_close(columns["entropy"], torch.full((2,), 4.0).log())
 
@@ -144,7 +168,7 @@ def test_a_nucleus_draw_has_the_log_prob_of_the_renormalised_nucleus_and_the_ent
     kept = nucleus(p.unsqueeze(0), 0.8)[0]
     assert 1 < (kept > 0).sum() < 6
     uniform = (np.arange(4000) + 0.5) / 4000
-    token, columns = draw(logits.clone(), uniform, top_p=0.8)
+    token, columns = draw(logits.clone(), uniform, torch.arange(len(logits)), top_p=0.8)
     shares = torch.bincount(token, minlength=6) / 4000
     torch.testing.assert_close(shares.double(), kept / kept.sum(), atol=1e-3, rtol=0)
     torch.testing.assert_close(columns["rollout_logp"].double(), (kept / kept.sum()).log()[token], atol=1e-5, rtol=0)
@@ -156,5 +180,5 @@ def test_the_expected_discriminator_is_its_definition():
     p = logits.double().softmax(-1)
     entropy = -(p * p.log()).sum(-1, keepdim=True)
     expected = (p * (p * (entropy + p.log()))).sum(-1)
-    _, columns = draw(logits, np.full(5, 0.5), discriminator=True)
+    _, columns = draw(logits, np.full(5, 0.5), torch.arange(5), discriminator=True)
     torch.testing.assert_close(columns["expected_discriminator"].double(), expected, atol=1e-6, rtol=1e-5)

@@ -47,6 +47,16 @@ def test_verl_json_lines_and_console(tmp_path, source):
     assert sequences["text"].tolist()[-1] == "5<script>#"
 
 
+def test_text_that_no_file_can_hold_is_imported_as_far_as_it_can_be(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "data": {"actor/entropy": 0.5, "half \\ud800": 1.0}}\n')
+    (tmp_path / "rollouts").mkdir()
+    dump = '{"input": "half \\ud800 a pair", "output": "\\udc00\\ud83d\\ude00", "score": 1.0}\n'
+    (tmp_path / "rollouts" / "1.jsonl").write_text(dump)
+    run = imported(tmp_path / "log.jsonl", tmp_path / "runs", rollouts=tmp_path / "rollouts")
+    (row,) = run.rollouts(1).sequences.to_dict("records")
+    assert row["prompt_text"] == "half \ufffd a pair" and row["text"] == "\ufffd😀"
+
+
 def test_what_was_not_recorded_is_absent_from_figures_too(tmp_path):
     run = imported(FOREIGN / "verl" / "metrics.jsonl", tmp_path)
     drawn = [trace.name for trace in plots.training_curves(run.metrics, run=run.id).data]

@@ -58,7 +58,7 @@ def break_sampling(monkeypatch):
 
     def broken(self, hidden):
         logits = original(self, hidden)
-        return logits if next(due, True) is False else logits.index_fill(0, torch.tensor([5]), math.nan)
+        return logits if next(due, True) is False else logits.index_fill(0, torch.tensor([0]), math.nan)
 
     monkeypatch.setattr(Policy, "logits", broken)
 
@@ -102,7 +102,7 @@ def break_gradient(monkeypatch):
 @pytest.mark.parametrize(
     ("cause", "message", "column"),
     [
-        (break_sampling, "log-prob while sampling prompt 1, sample 1, position", "rollout_logp"),
+        (break_sampling, "log-prob while sampling prompt 0, sample [0-3], position", "rollout_logp"),
         (break_scoring, "old_logp of 1 of .* prompt 0, sample 0, position 7", "old_logp"),
         (break_loss, "loss of 1 of .* position 3", "loss"),
         (break_gradient, "gradient at update 4", "logp"),

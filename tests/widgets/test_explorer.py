@@ -9,7 +9,7 @@ import pytest
 
 from tests.synthetic import HOSTILE, write_run, write_status
 from workbench.plots import plain
-from workbench.store import open_run
+from workbench.store import curve_table, last_row, open_run
 from workbench.widgets import run_data
 from workbench.widgets.data_table import DataTable
 from workbench.widgets.explorer import Explorer, PlainExplorer
@@ -52,13 +52,14 @@ def test_runs_are_filtered_by_words_and_fields(root):
 
 def test_curves_hold_what_the_files_do_even_torn(root, tmp_path):
     run = open_run(write_run(tmp_path / "torn-0000abcd"))
-    pd.testing.assert_series_equal(
-        run_data.curve_table(run, ["reward/mean"])["reward/mean"], run.metrics["reward/mean"]
-    )
+    pd.testing.assert_series_equal(curve_table(run, ["reward/mean"])["reward/mean"], run.metrics["reward/mean"])
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 41, "reward/me')
-    assert len(run_data.curve_table(run, ["reward/mean", "nothing"])) == 40
-    assert run_data.curve_table(run, ["nothing"])["nothing"].isna().all()
+    assert len(curve_table(run, ["reward/mean", "nothing"])) == 40
+    assert curve_table(run, ["nothing"])["nothing"].isna().all()
+    assert last_row(run) == json.loads((run.path / "metrics.jsonl").read_text().splitlines()[39])
+    (run.path / "metrics.jsonl").write_text(json.dumps({"step": 1, "note": "x" * 300_000}) + "\n")
+    assert last_row(run)["step"] == 1
 
 
 def test_config_diff_names_the_fields_that_differ():
@@ -87,8 +88,8 @@ def test_a_click_on_a_curve_goes_to_its_run_and_step(explorer):
     )
     assert explorer.run.id == "second-0000abce" and explorer.step == 32
     assert explorer._token_view.header["run"] == "second-0000abce"
-    (line,) = explorer.curves.plot.figure.layout.shapes
-    assert line.x0 == 32
+    (line,) = explorer.curves.plot.shapes
+    assert line["x0"] == 32
 
 
 def test_a_brush_marks_tokens_and_counts_strings(explorer):
@@ -97,7 +98,7 @@ def test_a_brush_marks_tokens_and_counts_strings(explorer):
     explorer.detail.plot._told(None, {"brush": {"x": [-20, 1], "y": [0.5, 9]}}, [])
     view, tokens = explorer._token_view, explorer.tables().tokens
     assert view.frame["marked"] and "tokens" in explorer._shown.note.value
-    assert sum(row[1] for row in explorer.detail._table.rows) == (tokens["advantage"] > 0.5).sum()
+    assert explorer.detail.numbers["count"].sum() == (tokens["advantage"] > 0.5).sum()
     explorer.view_choice.value = "Text"
     assert not explorer._token_view.frame["marked"]
 

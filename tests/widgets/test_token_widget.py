@@ -38,7 +38,7 @@ def test_only_selected_steps_are_read(run):
     read = []
 
     class Counting:
-        id, metrics, rollout_steps = run.id, run.metrics, run.rollout_steps
+        id, path, rollout_steps = run.id, run.path, run.rollout_steps
 
         def rollouts(self, step):
             read.append(step)

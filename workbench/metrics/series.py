@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 EMA_PHI = 0.6
@@ -16,14 +18,14 @@ def ema(values, phi: float = EMA_PHI) -> np.ndarray:
     """
     values = np.asarray(values, dtype=float)
     smooth = np.empty_like(values)
-    state = np.nan
-    for index, value in enumerate(values):
+    state = math.nan
+    for index, value in enumerate(values.tolist()):
         smooth[index] = state = ema_next(state, value, phi)
     return smooth
 
 
 def ema_next(state: float, value: float, phi: float = EMA_PHI) -> float:
     """E_k from E_{k−1} (NaN before the first) and H_k."""
-    if np.isnan(value):
+    if math.isnan(value):
         return state
-    return value if np.isnan(state) else (1 - phi) * value + phi * state
+    return value if math.isnan(state) else (1 - phi) * value + phi * state

@@ -30,11 +30,13 @@ def summary(fig: go.Figure) -> str:
 
 
 def data_table(fig: go.Figure) -> pd.DataFrame:
-    """The numbers drawn, one row per x value and one column per named trace (bands and unnamed traces are left out)."""
+    """The numbers drawn, one row per x value and one column per named trace (left out: bands, unnamed traces, and those
+    that say nothing on hover)."""
     columns: dict[str, pd.Series] = {}
     index_name = fig.layout.xaxis.title.text or "x"
     for trace in fig.data:
-        if trace.type != "scatter" or not trace.name or trace.fill not in (None, "none"):
+        behind = trace.fill not in (None, "none") or trace.hoverinfo == "skip"
+        if trace.type != "scatter" or not trace.name or behind:
             continue
         label, suffix = trace.name, 2
         while label in columns:

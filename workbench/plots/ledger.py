@@ -105,7 +105,7 @@ def forecast_bars(table: pd.DataFrame, step: int) -> go.Figure:
     last = table.iloc[-1]
     words = f"Step {step}, one step, first order. {last['setting']}: predicted {last['push']:+.3g} "
     words += f"against {table.iloc[0]['push']:+.3g} nats per unit step as trained"
-    return describe(fig, words.replace("nan", "not known") + ".")
+    return describe(fig, words.replace("nan", "not known").replace("-0.", "−0.") + ".")
 
 
 def forecast_scatter(table: pd.DataFrame) -> go.Figure:

@@ -55,10 +55,11 @@ def quadrants(probability, advantage, step: int, colour=None, label: str = "entr
     fig.layout.xaxis = axis(title="probability of the token before the step", range=[LOW_BITS - 0.3, 0.3],
                             tickvals=ticks, ticktext=names)  # fmt: skip
     fig.layout.yaxis = axis(range=[-edges_y[-1] * 1.08, edges_y[-1] * 1.08], title="advantage")
+    quantity = label.split(",")[0]
     fig.add_annotation(
         panel_title(
             f"Tokens of step {step}",
-            f"{len(x):,} tokens, {len(kept):,} drawn as points, bright where {label} is high",
+            f"{len(x):,} tokens, {len(kept):,} drawn as points, bright where {quantity} is high",
             y=1,
         )
     )

@@ -7,6 +7,8 @@ background, so that one figure serves both; exported reports repaint the text in
 
 import plotly.graph_objects as go
 
+from workbench.plots.text import plain
+
 # Okabe & Ito (2008), ordered so that the first four keep >= 3:1 contrast on white and on near-black.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
@@ -75,9 +77,10 @@ def figure(height: int, **layout) -> go.Figure:
 
 
 def panel_title(text: str, unit: str, y: float, x: float = 0.0, xref: str = "paper") -> dict:
-    """Annotation that names a panel and its unit, above the panel's top left corner (paper coordinates)."""
+    """Annotation that names a panel and its unit, above the panel's top left corner (paper coordinates). `text` may be
+    a metric's name from a file; it stays text."""
     return {
-        "text": f"<b>{text}</b>  {unit}",
+        "text": f"<b>{plain(text, 90)}</b>  {unit}",
         "x": x,
         "y": y,
         "xref": xref,

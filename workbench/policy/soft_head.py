@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.policy.head import chunks, distribution, elements_per_chunk, scaled_logits
+from workbench.policy.head import chunks, distribution, elements_on, scaled_logits
 
 NEAR = 30.0
 """Below d = −NEAR, π is e^−30 of ρ: nothing cancels there, and e^−d would leave the range of fp32 later on."""
@@ -103,7 +103,7 @@ def soft_head(
     weight and bias; nothing goes back into reference and critic.
     """
     # A third of the fused head's chunk, for three layers are open at once.
-    elements = chunk_elements or elements_per_chunk(policy.hidden.device)
+    elements = chunk_elements or elements_on(policy.hidden.device)[0]
     chunk = max(1, elements // (3 * policy.weight.shape[0]))
     with torch.autocast(policy.hidden.device.type, enabled=False):
         parts = (policy.hidden, policy.weight, policy.bias, reference, critic, temperature, chunk)

@@ -1,4 +1,8 @@
-"""The native engine: batched sampling with a KV cache from the trainer's own weights, on any torch device."""
+"""The native engine: batched sampling with a KV cache from the trainer's own weights, on any torch device.
+
+Samples of a prompt that have said the same so far are one branch: the model reads their common past once, and each
+draws its next token for itself. So the work is that of the distinct prefixes, which become few as entropy falls.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from workbench.rollout.streams import Stream, UniformBlocks
 from workbench.tables import NonFiniteError, Rollouts, Table, token_index
 
 COMPACT_BELOW = 0.8
-"""Finished sequences leave the batch when fewer than this share goes on: copying the cache costs a decode step."""
+"""Ended branches leave the batch when fewer than this share goes on: copying the cache costs a decode step."""
 
 
 class NativeEngine:
@@ -60,39 +64,54 @@ class NativeEngine:
 
 
 class _Cache:
-    """Keys and values per layer, [n, Hkv, capacity, D]: prompt columns (padded on the right), then response columns."""
+    """Keys and values per layer, [slots, Hkv, columns, D]: prompt columns (padded on the right), then response columns.
 
-    def __init__(self, prompt_lengths: Tensor, samples: int, max_new_tokens: int):
+    A slot holds one branch. There is room for as many as there are sequences; the first are in use.
+    """
+
+    def __init__(self, prompt_lengths: Tensor, sequences: int, max_new_tokens: int):
         self.prompt_columns = int(prompt_lengths.max())
-        self.capacity = self.prompt_columns + max_new_tokens
-        self.samples = samples
+        self.columns = self.prompt_columns + max_new_tokens
+        self.room = sequences
         self.used = self.prompt_columns
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
         column = torch.arange(self.prompt_columns, device=prompt_lengths.device)
-        visible = (column < prompt_lengths.unsqueeze(1)).repeat_interleave(samples, 0)
+        visible = column < prompt_lengths.unsqueeze(1)
         self.hidden_columns = None if bool(visible.all()) else ~visible
 
     def store_prompts(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """key, value [P, Lp, Hkv, D] from the prefill, repeated for every sample."""
+        """key, value [P, Lp, Hkv, D] from the prefill: the first branches."""
         self.layers[layer] = tuple(self._allocate(x) for x in (key, value))
 
     def _allocate(self, prompts: Tensor) -> Tensor:
         count, columns, heads, dim = prompts.shape
-        out = prompts.new_zeros(count * self.samples, heads, self.capacity, dim)
-        out[:, :, :columns] = prompts.transpose(1, 2).repeat_interleave(self.samples, 0)
+        out = prompts.new_empty(self.room, heads, self.columns, dim)
+        out[:count, :, :columns] = prompts.transpose(1, 2)
         return out
 
-    def keep(self, rows: Tensor) -> None:
-        for layer, (key, value) in self.layers.items():
-            self.layers[layer] = (key[rows], value[rows])
-        if self.hidden_columns is not None:
-            self.hidden_columns = self.hidden_columns[rows]
+    def copy(self, source: Tensor, target: Tensor) -> None:
+        """Slots `target` begin as copies of the slots `source`."""
+        for tensors in self.layers.values():
+            for held in tensors:
+                held[target, :, : self.used] = held[source, :, : self.used]
 
-    def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """What to add to scores [n, 1, 1, used + 1]; None for prompts of equal length, which hide nothing."""
+    def keep(self, slots: Tensor, room: int) -> None:
+        """Slots `slots` become the first ones, with room for `room` in all."""
+        self.room = room
+        self.layers = {layer: tuple(self._moved(held, slots) for held in pair) for layer, pair in self.layers.items()}
+
+    def _moved(self, held: Tensor, slots: Tensor) -> Tensor:
+        out = held.new_empty(self.room, *held.shape[1:])
+        out[: len(slots), :, : self.used] = held[slots, :, : self.used]
+        return out
+
+    def mask(self, prompt: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """What to add to scores [b, 1, 1, used + 1] of branches of the prompts `prompt` [b]; None for prompts of equal
+        length, which hide nothing."""
         if self.hidden_columns is None:
             return None
-        visible = torch.nn.functional.pad(~self.hidden_columns, (0, self.used + 1 - self.prompt_columns), value=True)
+        own = self.used + 1 - self.prompt_columns
+        visible = torch.nn.functional.pad(~self.hidden_columns[prompt], (0, own), value=True)
         return additive_mask(visible[:, None, None, :], dtype)
 
 
@@ -111,14 +130,14 @@ class _PrefillAttention(PackedAttention):
 
 
 class _DecodeAttention:
-    """One new token per sequence against the cache."""
+    """One new token per branch against the cache."""
 
-    def __init__(self, cache: _Cache, dtype: torch.dtype):
-        self.cache, self.mask = cache, cache.mask(dtype)
+    def __init__(self, cache: _Cache, prompt: Tensor, dtype: torch.dtype):
+        self.cache, self.mask = cache, cache.mask(prompt, dtype)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """query [n, H, 1, D], key/value [n, Hkv, 1, D] -> [n, 1, H, D]"""
-        keys, values = self.cache.layers[layer]
+        """query [b, H, 1, D], key/value [b, Hkv, 1, D] -> [b, 1, H, D]"""
+        keys, values = (held[: len(query)] for held in self.cache.layers[layer])
         column = self.cache.used
         keys[:, :, column : column + 1] = key
         values[:, :, column : column + 1] = value
@@ -129,10 +148,10 @@ class _DecodeAttention:
 
 
 def draw(
-    logits: Tensor, uniform: np.ndarray, top_p: float = 1.0, discriminator: bool = False
+    logits: Tensor, uniform: np.ndarray, branch: Tensor, top_p: float = 1.0, discriminator: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Inverse-CDF sampling of logits [n, V] with uniforms [n] in [0, 1): tokens [n] and their columns [n], see
-    `NativeEngine.generate`.
+    """Inverse-CDF sampling of logits [b, V] of branches for sequences of the branches `branch` [n] with uniforms [n] in
+    [0, 1): tokens [n] and their columns [n], see `NativeEngine.generate`. `logits` is overwritten.
 
     The cumulative sum is fp64, so that rare tokens at the end of a large vocabulary keep their probability.
     """
@@ -140,17 +159,30 @@ def draw(
     drawn_from = probs if top_p == 1 else nucleus(probs, top_p)
     cumulative = drawn_from.double().cumsum(-1)
     mass = cumulative[:, -1]
-    threshold = torch.from_numpy(uniform).to(logits.device) * mass
-    token = torch.searchsorted(cumulative, threshold.unsqueeze(1), right=True).squeeze(1)
-    token.clamp_(max=logits.shape[1] - 1)
-    logp = shifted.gather(1, token.unsqueeze(1)).squeeze(1) - log_norm
-    columns = {"rollout_logp": logp if top_p == 1 else logp - mass.log().float(), "entropy": entropy}
+    threshold = torch.from_numpy(uniform).to(logits.device) * mass[branch]
+    token = _search(cumulative, threshold, branch).clamp_(max=logits.shape[1] - 1)
+    logp = shifted[branch, token] - log_norm[branch]
+    columns = {"rollout_logp": logp if top_p == 1 else logp - mass.log().float()[branch], "entropy": entropy[branch]}
     if discriminator:
         squares = probs * probs
-        columns["expected_discriminator"] = squares.sum(-1) * (entropy - log_norm) + torch.linalg.vecdot(
-            squares, shifted
-        )
+        expected = squares.sum(-1) * (entropy - log_norm) + torch.linalg.vecdot(squares, shifted)
+        columns["expected_discriminator"] = expected[branch]
     return token, columns
+
+
+def _search(cumulative: Tensor, threshold: Tensor, branch: Tensor) -> Tensor:
+    """First place [n] where row branch[n] of `cumulative` [b, V] exceeds threshold[n]: a grid [b, most sequences of a
+    branch] of thresholds, so that no row is copied for each of its sequences."""
+    order = branch.argsort(stable=True)
+    count = torch.bincount(branch, minlength=len(cumulative))
+    row = branch[order]
+    column = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    grid = threshold.new_zeros(len(cumulative), int(count.max()))
+    grid[row, column] = threshold[order]
+    found = torch.searchsorted(cumulative, grid, right=True)
+    token = torch.empty_like(branch)
+    token[order] = found[row, column]
+    return token
 
 
 def nucleus(probs: Tensor, top_p: float) -> Tensor:
@@ -161,17 +193,22 @@ def nucleus(probs: Tensor, top_p: float) -> Tensor:
 
 
 class _Generation:
-    """State of one `generate` call; `rows` are the sequences still going."""
+    """State of one `generate` call. Sequences [n] keep their places; branches [b], the distinct prefixes of those that
+    go on, hold the slots 0 … b − 1 of the cache, some of which may have ended."""
 
     def __init__(self, policy, prompts, samples, temperature, max_new_tokens, stream):
         self.policy, self.prompts, self.samples = policy, prompts, samples
         self.max_new_tokens, self.position = max_new_tokens, 0
         count, device = len(prompts) * samples, policy.device
-        self.temperature = temperature.to(device, torch.float32).repeat_interleave(samples)
+        self.temperature = temperature.to(device, torch.float32)
         self.uniforms = UniformBlocks(stream, len(prompts), samples)
         self.eos = torch.tensor(policy.eos_ids, device=device)
         self.rows = torch.arange(count, device=device)
-        self.alive = torch.ones(count, dtype=torch.bool, device=device)
+        """sequences that go on"""
+        self.prompt = torch.arange(len(prompts), device=device)
+        """prompt of each slot"""
+        self.branch = self.prompt.repeat_interleave(samples)
+        """slot of each of `rows`"""
         self.length = torch.zeros(count, dtype=torch.int64, device=device)
         self.finished = torch.zeros(count, dtype=torch.bool, device=device)
         self.token = torch.zeros(count, max_new_tokens, dtype=torch.int64, device=device)
@@ -185,47 +222,61 @@ class _Generation:
         _, positions = token_index(lengths)
         none = torch.zeros(0, dtype=torch.int64, device=ids.device)
         batch = PackedBatch(ids, positions, lengths, none, none, none, none)
-        self.cache = _Cache(lengths, self.samples, self.max_new_tokens)
+        self.cache = _Cache(lengths, len(self.rows), self.max_new_tokens)
         context = _PrefillAttention(batch, self.policy.precision, self.cache)
         hidden = self.policy.hidden(ids.unsqueeze(0), positions.unsqueeze(0), context).squeeze(0)
-        self.hidden = hidden[lengths.cumsum(0) - 1].repeat_interleave(self.samples, 0)
-        self.next_position = lengths.repeat_interleave(self.samples)
+        self.hidden = hidden[lengths.cumsum(0) - 1]
 
     def step(self) -> bool:
-        """Draw one token for every live sequence; True while some sequence goes on."""
-        logits = self.policy.logits(self.hidden).div_(self.temperature[self.rows].unsqueeze(1))
+        """Draw one token for every sequence that goes on; True while some sequence still does."""
+        logits = self.policy.logits(self.hidden).div_(self.temperature[self.prompt].unsqueeze(1))
         uniform = self.uniforms.at(self.position, self.rows.cpu().numpy())
-        token, drawn = draw(logits, uniform, self.top_p, "expected_discriminator" in self.columns)
+        token, drawn = draw(logits, uniform, self.branch, self.top_p, "expected_discriminator" in self.columns)
         self._refuse_non_finite(drawn["rollout_logp"])
-        rows, at = self.rows[self.alive], self.position
-        self.token[rows, at] = token[self.alive]
+        self.token[self.rows, self.position] = token
         for name, column in self.columns.items():
-            column[rows, at] = drawn[name][self.alive]
-        self.length[rows] += 1
-        ended = torch.isin(token, self.eos) & self.alive
-        self.finished[self.rows[ended]] = True
-        self.alive &= ~ended
+            column[self.rows, self.position] = drawn[name]
+        self.length[self.rows] += 1
         self.position += 1
-        alive = int(self.alive.sum())
-        if alive == 0 or self.position == self.max_new_tokens:
+        ended = torch.isin(token, self.eos)
+        self.finished[self.rows[ended]] = True
+        self.rows, self.branch, token = self.rows[~ended], self.branch[~ended], token[~ended]
+        if len(self.rows) == 0 or self.position == self.max_new_tokens:
             return False
-        if alive < COMPACT_BELOW * len(self.alive):
-            token = token[self.alive]
-            self._compact()
-        self._decode(token)
+        self._decode(self._branch(token))
         return True
 
-    def _compact(self) -> None:
-        keep = self.alive.nonzero().squeeze(1)
-        self.rows, self.next_position, self.alive = self.rows[keep], self.next_position[keep], self.alive[keep]
-        self.cache.keep(keep)
+    def _branch(self, token: Tensor) -> Tensor:
+        """Put every distinct continuation of a branch into a slot of its own: the first stays where its parent is, the
+        others take ended slots, then new ones. Returns the token of each slot; that of an ended one means nothing."""
+        vocabulary = self.policy.model.config.get_text_config().vocab_size
+        children, child = torch.unique(self.branch * vocabulary + token, return_inverse=True)
+        slot, tokens = children // vocabulary, children % vocabulary
+        moves = torch.zeros_like(slot, dtype=torch.bool)
+        moves[1:] = slot[1:] == slot[:-1]
+        slots = len(self.prompt)
+        if parents := slot[moves].tolist():
+            ended = torch.ones(slots, dtype=torch.bool, device=slot.device).index_fill_(0, slot, False)
+            fresh = torch.arange(slots, slots + len(parents), device=slot.device)
+            source, target = slot[moves], torch.cat([ended.nonzero().squeeze(1), fresh])[: len(parents)]
+            self.cache.copy(source, target)
+            slots = max(slots, int(target.max()) + 1)
+            prompt = self.prompt[source]
+            self.prompt = torch.nn.functional.pad(self.prompt, (0, slots - len(self.prompt)))
+            self.prompt[target] = prompt
+            slot[moves] = target
+        if len(children) < COMPACT_BELOW * slots:
+            self.cache.keep(slot, len(self.rows))
+            self.prompt, self.branch = self.prompt[slot], child
+            return tokens
+        self.branch = slot[child]
+        return tokens.new_zeros(slots).index_copy_(0, slot, tokens)
 
     def _decode(self, token: Tensor) -> None:
-        context = _DecodeAttention(self.cache, self.policy.precision)
-        hidden = self.policy.hidden(token.unsqueeze(1), self.next_position.unsqueeze(1), context)
-        self.hidden = hidden.squeeze(1)
+        context = _DecodeAttention(self.cache, self.prompt, self.policy.precision)
+        position = self.prompt_lengths[self.prompt] + self.position - 1
+        self.hidden = self.policy.hidden(token.unsqueeze(1), position.unsqueeze(1), context).squeeze(1)
         self.cache.used += 1
-        self.next_position = self.next_position + 1
 
     def _refuse_non_finite(self, logp: Tensor) -> None:
         bad = ~torch.isfinite(logp)
@@ -247,7 +298,7 @@ class _Generation:
             sample=torch.arange(len(prompt), device=device) % self.samples,
             group=prompt,
             length=length,
-            temperature=self.temperature.clone(),
+            temperature=self.temperature.repeat_interleave(self.samples),
             finished=self.finished.clone(),
         )
         sequence, position = token_index(length)

@@ -1,5 +1,6 @@
 """The run folder: its layout, an atomic writer, a reader that gives data frames, and SQL across runs."""
 
+from workbench.store.curves import curve_table, first_row, last_row
 from workbench.store.importers import import_run
 from workbench.store.layout import OUTPUTS_VARIABLE, Layout, outputs_root, runs_root
 from workbench.store.query import sql
@@ -14,7 +15,10 @@ __all__ = [
     "RunWriter",
     "SilentWriter",
     "StoredRollouts",
+    "curve_table",
+    "first_row",
     "import_run",
+    "last_row",
     "list_runs",
     "open_run",
     "outputs_root",

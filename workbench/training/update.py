@@ -63,7 +63,8 @@ def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[Toke
     """What `score` gives, and the critic's differentiable columns from the same hidden states."""
     if critic is None:
         return score(policy, part), {}
-    packed, temperature = pack(part), part.broadcast_to_tokens(part.sequences.score_temperature)
+    once, token = _distinct(part)
+    packed, temperature = pack(once), once.broadcast_to_tokens(once.sequences.score_temperature)
 
     def compute() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         hidden = policy.response_hidden(packed)
@@ -71,22 +72,34 @@ def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[Toke
         return now.columns(), critic.current(policy, hidden, packed, temperature)
 
     now, columns = policy.within(compute)
-    return TokenStatistics(**now), columns
+    return TokenStatistics(**now).at(token), {name: column[token] for name, column in columns.items()}
 
 
 def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:
-    """Log-prob and entropy of the response tokens, at each response's `score_temperature`."""
-    return policy.token_statistics(pack(part), part.broadcast_to_tokens(part.sequences.score_temperature), with_sums)
+    """Log-prob and entropy of the response tokens, at each response's `score_temperature`.
+
+    A response that a prompt got several times, as most are once a policy has collapsed, is computed once; its gradient
+    is the sum over its copies'.
+    """
+    once, token = _distinct(part)
+    temperature = once.broadcast_to_tokens(once.sequences.score_temperature)
+    return policy.token_statistics(pack(once), temperature, with_sums).at(token)
+
+
+def _distinct(rollouts: Rollouts) -> tuple[Rollouts, Tensor | slice]:
+    """The different responses, and where in their tokens each token of `rollouts` stands."""
+    first, place = distinct_responses(rollouts)
+    if len(first) == len(place):
+        return rollouts, slice(None)
+    once = rollouts.select_sequences(first)
+    lengths = once.sequences.length
+    starts = lengths.cumsum(0) - lengths
+    return once, rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
 
 
 @torch.no_grad()
 def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
-    """The same of any number of sequences, `budget` tokens at a time, without a graph. Responses that a prompt got
-    several times, many once a policy has collapsed, are scored once."""
-    first, place = distinct_responses(rollouts)
-    once = rollouts.select_sequences(first)
+    """The same of any number of sequences, `budget` tokens at a time, without a graph."""
+    once, token = _distinct(rollouts)
     columns = by_passes(once, budget, lambda part: score(policy, part, with_sums).columns())
-    lengths = once.sequences.length
-    starts = lengths.cumsum(0) - lengths
-    token = rollouts.broadcast_to_tokens(starts[place]) + rollouts.tokens.position
-    return TokenStatistics(**{name: column[token] for name, column in columns.items()})
+    return TokenStatistics(**columns).at(token)

@@ -10,6 +10,7 @@ from workbench.plots import overlay, published_curve, published_curves
 from workbench.store import Run
 from workbench.widgets import run_data
 from workbench.widgets.data_table import DataTable
+from workbench.widgets.plot_view import Plotly
 from workbench.widgets.slot import FigureSlot
 from workbench.widgets.token_data import StepTables
 from workbench.widgets.token_view import TokenView
@@ -64,6 +65,7 @@ class Explorer:
 
     def select(self, run_id: str, step: int) -> None:
         """Go to a run and a step; the nearest kept step is shown."""
+        self.step = step  # where the run opens, if it is another than the one on show
         self.run_choice.value = run_id
         self.show_run_tokens(step)
         self.go_to(step)
@@ -120,8 +122,8 @@ class Explorer:
             self._message.value = str(error)
             return
         self._message.value = ""
-        fig.layout.shapes = self._step_line()
         self.curves.show(fig, clicked=self._curve_clicked)
+        self._mark_step()
 
     def show_run_tokens(self, step: int | None = None) -> None:
         """The run's own tokens in the token view, after another source was on show."""
@@ -157,9 +159,7 @@ class Explorer:
 
     def _mark_step(self) -> None:
         if self.curves.plot is not None:
-            figure = self.curves.plot.figure
-            figure.layout.shapes = self._step_line()
-            self.curves.plot.figure = figure
+            self.curves.plot.shapes = self._step_line()
 
     def _step_line(self) -> list[dict]:
         """A line through the curves at the step on show."""
@@ -313,4 +313,9 @@ def explore(runs=None):
     """
     from workbench.widgets.frontend import live_front_end
 
-    return Explorer(runs) if live_front_end() else PlainExplorer(runs)
+    if not live_front_end():
+        return PlainExplorer(runs)
+    plotly = Plotly()  # the page reads it while the runs are read here
+    explorer = Explorer(runs)
+    plotly.close()
+    return explorer

@@ -117,7 +117,7 @@ class Monitor:
         if self._tokens is None:
             self._tokens = TokenView(self.run, groups=2, rollouts=4)
             self._token_box.children = (self._tokens,)
-        elif steps != self._tokens.header["steps"]:
+        else:
             self._tokens.refresh()
         if self.follow.value:
             self._tokens.step = steps[-1]

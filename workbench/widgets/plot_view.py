@@ -19,12 +19,34 @@ PATIENCE = 3.0
 """Seconds after which a figure that was sent counts as not drawn."""
 
 
-class PlotView(anywidget.AnyWidget):
-    """Shows `figure`; assign another to redraw. `clicked(trace, place)` and `brushed(xrange, yrange)` are called when a
-    point is clicked or a box is drawn, and may be None."""
+SCRIPT = (files("workbench.widgets") / "plot_view.js").read_text()
 
-    _esm = (files("workbench.widgets") / "plot_view.js").read_text()
+
+def plotly_js() -> bytes:
+    """plotly.js itself."""
+    return (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
+
+
+class Plotly(anywidget.AnyWidget):
+    """Gives the page plotly.js as soon as it is made, while the kernel goes on: a PlotView asks for it only when it is
+    on show, and a kernel answers only when it is idle. `close` it once figures are there: 5 MB, which a saved notebook
+    need not hold."""
+
+    _esm = SCRIPT
+    source = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self):
+        super().__init__(source=plotly_js())
+
+
+class PlotView(anywidget.AnyWidget):
+    """Shows `figure`; assign another to redraw. `shapes` (plotly's) are drawn over it and move without redrawing it.
+    `clicked(trace, place)` and `brushed(xrange, yrange)` are called when a point is clicked or a box is drawn, and may
+    be None."""
+
+    _esm = SCRIPT
     content = traitlets.Dict().tag(sync=True)
+    shapes = traitlets.List().tag(sync=True)
 
     def __init__(self, figure: go.Figure, clicked: Callable | None = None, brushed: Callable | None = None):
         self._figure, self.clicked, self.brushed = figure, clicked, brushed
@@ -53,8 +75,7 @@ class PlotView(anywidget.AnyWidget):
         if isinstance(message.get("drawn"), int):
             self._drawn = message["drawn"]
         elif message.get("need") == "plotly":
-            source = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
-            self.send({"give": "plotly"}, [source])
+            self.send({"give": "plotly"}, [plotly_js()])
         elif self.clicked and isinstance(click := message.get("click"), dict):
             self._click(click)
         elif self.brushed and isinstance(brush := message.get("brush"), dict):

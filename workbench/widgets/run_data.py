@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import yaml
-from pyarrow import json as arrow_json
 
-from workbench.store import Run, list_runs, open_run
+from workbench.store import Run, curve_table, first_row, last_row, list_runs, open_run
 
 ALWAYS = ("id", "state", "step", "entropy/mean", "reward/mean", "methods", "seed")
 """Columns every run table begins with."""
@@ -46,10 +43,15 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
 def _row(run: Run) -> dict:
     config = flat_config(run)
     status = run.status
-    last = curve_table(run, HEADLINE).tail(1).to_dict("records")
+    last = last_row(run)
     row = {"id": run.id, "state": status["state"], "step": status["step"]}
-    row |= {name: (last[0].get(name) if last else None) for name in HEADLINE}
-    return row | {"methods": config.pop("methods", "?"), "seed": config.pop("seed", None)} | config
+    row |= {name: last.get(name) for name in HEADLINE}
+    return row | {"methods": config.pop("methods", None) or _tool(run), "seed": config.pop("seed", None)} | config
+
+
+def _tool(run: Run) -> str:
+    """In place of methods, of which an imported run has none."""
+    return f"imported from {run.imported['tool']}" if run.imported else "not recorded"
 
 
 def flat_config(run: Run) -> dict:
@@ -134,28 +136,9 @@ def metric_names(runs: Iterable[Run]) -> list[str]:
     """Names of all metrics in the runs' first and last rows, the headline first."""
     names: dict[str, None] = {}
     for run in runs:
-        lines = _complete_lines(run.path / "metrics.jsonl").splitlines()
-        for line in {*lines[:1], *lines[-1:]}:
-            try:
-                names |= dict.fromkeys(json.loads(line))
-            except ValueError:
-                continue
+        names |= dict.fromkeys(first_row(run)) | dict.fromkeys(last_row(run))
     names.pop("step", None)
     return sorted(names, key=lambda name: (name not in HEADLINE, name))
-
-
-def curve_table(run: Run, names: Iterable[str]) -> pd.DataFrame:
-    """`step` and the metrics `names` of a run, NaN where not recorded; only these fields are parsed."""
-    fields = [("step", pa.int64()), *((name, pa.float64()) for name in names)]
-    content = _complete_lines(run.path / "metrics.jsonl")
-    if not content.strip():
-        return pd.DataFrame({name: pd.Series(dtype="float64") for name, _ in fields})
-    options = arrow_json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
-    try:
-        table = arrow_json.read_json(pa.BufferReader(content), parse_options=options).to_pandas()
-    except pa.ArrowInvalid:  # a line torn by a crash, or a number that is none: slower, line by line
-        table = run.metrics.reindex(columns=[name for name, _ in fields])
-    return table.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
 
 
 def curves(runs: Iterable[Run], metric: str, labels: dict[str, str]) -> pd.DataFrame:
@@ -165,9 +148,3 @@ def curves(runs: Iterable[Run], metric: str, labels: dict[str, str]) -> pd.DataF
         table = curve_table(run, [metric]).rename(columns={metric: "value"})
         parts.append(table.assign(run=run.id, group=labels.get(run.id, run.id)))
     return pd.concat(parts, ignore_index=True)
-
-
-def _complete_lines(path: Path) -> bytes:
-    """The file up to its last newline; what is being written is left out."""
-    content = path.read_bytes() if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1]

@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pandas as pd
 
+from workbench.store import curve_table
+
 GROUPS, ROLLOUTS = 4, 8
 TOKENS_PER_ROLLOUT = 512
 PAGE_TOKENS = 8_000  # what a live page draws without a pause, before "more" is asked for
@@ -109,14 +111,15 @@ def header(run) -> dict:
     """What every frame shares: run id, entropy curve, kept steps, colour scales. Raises ValueError without rollouts."""
     if not run.rollout_steps:
         raise ValueError(f"run {run.id} kept no rollouts; set the config's rollout keeping interval and train again.")
-    metrics = run.metrics
-    curve = metrics[["step", "entropy/mean"]].dropna() if "entropy/mean" in metrics else pd.DataFrame()
+    return {"run": run.id, "scales": scales(run), "sorts": list(SORTS)} | course(run)
+
+
+def course(run) -> dict:
+    """What of the header grows while a run trains: entropy curve and kept steps."""
+    curve = curve_table(run, ["entropy/mean"]).dropna()
     return {
-        "run": run.id,
         "steps": [int(step) for step in run.rollout_steps],
-        "scales": scales(run),
         "curve": [[int(step), _round(value)] for step, value in curve.itertuples(index=False)],
-        "sorts": list(SORTS),
     }
 
 

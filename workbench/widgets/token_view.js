@@ -351,10 +351,11 @@ function rolloutNode(rollout, position, state, dark, act) {
   if (rollout.name) measures.append(element("b", "", seen(rollout.name)), element("br"));
   measures.append(`${mark}R ${show(rollout.reward, 2)}${advantage}`, element("br"));
   const cut = rollout.count && rollout.count < rollout.length ? `first ${rollout.count.toLocaleString("en")} of ` : "";
-  measures.append(`${cut}${rollout.length.toLocaleString("en")} tokens${rollout.finished ? "" : ", cut off"}`);
+  const length = rollout.length ? `${cut}${rollout.length.toLocaleString("en")} tokens` : "length not recorded";
+  measures.append(`${length}${rollout.finished ? "" : ", cut off"}`);
   const raw = state.raw || !rollout.count;
   const whole = state.whole.get(`${state.frame.step}/${rollout.row}`);
-  const text = element(raw ? "pre" : "div", "wb-text", raw ? whole ?? rollout.text : null);
+  const text = element(raw ? "pre" : "div", "wb-text", raw ? seen(whole ?? rollout.text) : null);
   if (!raw) for (let i = 0; i < rollout.count; i++) text.append(tokenNode(rollout, i, state, dark));
   text.setAttribute("role", "group");
   text.setAttribute("aria-label", `response ${position + 1}${mark ? `, ${mark.slice(2, -3)}` : ""}`);

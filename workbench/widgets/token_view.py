@@ -49,8 +49,8 @@ class TokenView(anywidget.AnyWidget):
             self._show(header["steps"][0] if step is None else step, {})
 
     def refresh(self) -> None:
-        """Take in steps that were kept since; the step on show stays."""
-        self.header = self.header | {"steps": [int(step) for step in self._run.rollout_steps]}
+        """Take in the steps since; the one on show stays."""
+        self.header = self.header | token_data.course(self._run)
 
     def mark(self, mask, words: str = "") -> None:
         """Set tokens apart: bool [N] over the token table of the step on show, None for none; `words` says what they

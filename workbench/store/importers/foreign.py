@@ -68,3 +68,8 @@ def groups(prompts: pd.Series) -> pd.DataFrame:
     """`prompt`, `group` and `sample` from the prompts' texts: equal prompts of one step are one group."""
     group = prompts.groupby(prompts, sort=False).ngroup()
     return pd.DataFrame({"prompt": group, "group": group, "sample": prompts.groupby(prompts, sort=False).cumcount()})
+
+
+def storable(text: str) -> str:
+    """Text as UTF-8 can hold it: half a surrogate pair, which JSON may spell, becomes the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -15,7 +15,7 @@ import yaml
 
 from workbench.store.files import write_atomic, write_json
 from workbench.store.importers import tensorboard, trl, verl, wandb_offline
-from workbench.store.importers.foreign import ForeignRun
+from workbench.store.importers.foreign import ForeignRun, storable
 from workbench.store.layout import IMPORTED, Layout, runs_root
 from workbench.store.liveness import this_process
 
@@ -81,5 +81,5 @@ def _line(row: dict[str, float], metrics: bool) -> str:
 
 
 def _plain(settings: dict) -> dict:
-    """Settings as JSON can hold them."""
-    return json.loads(json.dumps(settings, default=str))
+    """Settings as JSON and UTF-8 can hold them."""
+    return json.loads(storable(json.dumps(settings, default=str, ensure_ascii=False)))

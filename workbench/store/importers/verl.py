@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.store.importers.foreign import ForeignRun, groups, merged, translated
+from workbench.store.importers.foreign import ForeignRun, groups, merged, storable, translated
 
 _CONSOLE = re.compile(r"\bstep:(\d+) - (.*)")
 _NUMBER = re.compile(r"^(?:np\.float\d+\(|np\.int\d+\()?([^()]+)\)?$")
@@ -73,7 +73,12 @@ def _sequences(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(path: Path) -> list[dict]:
-    return [_json(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [
+        {name: storable(value) if isinstance(value, str) else value for name, value in _json(line).items()}
+        for line in lines
+        if line.strip()
+    ]
 
 
 def _json(line: str) -> dict:

@@ -5,8 +5,9 @@ import numpy as np
 
 from workbench.metrics.separation import separation
 from workbench.plots import parting
+from workbench.store import curve_table
 from workbench.widgets.pairs import PairedRuns, by_sharing
-from workbench.widgets.run_data import config_diff, curve_table
+from workbench.widgets.run_data import config_diff
 from workbench.widgets.views.base import View
 
 

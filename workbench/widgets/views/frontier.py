@@ -4,7 +4,7 @@ import pandas as pd
 
 from workbench.metrics import fit_law
 from workbench.plots import frontier
-from workbench.widgets.run_data import curve_table
+from workbench.store import curve_table
 from workbench.widgets.views.base import View
 
 

@@ -59,6 +59,8 @@ class QuadrantView(View):
             self.explorer.detail.show(fig, table, brushed=self._brushed)
         else:
             self.explorer.detail.table(table)
+        if mark:
+            self.explorer.detail.unfold()
         self.explorer.mark(mask if mark else None, "selected tokens")
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 from workbench.metrics.collapse import WINDOW, collapse_warning, warning_record
 from workbench.metrics.ledger import missing_for_ledger, spent
 from workbench.plots import warned
+from workbench.store import curve_table
 from workbench.widgets.data_table import DataTable
-from workbench.widgets.run_data import curve_table
 from workbench.widgets.token_data import load
 from workbench.widgets.views.base import View
 
@@ -37,7 +37,7 @@ class WarningView(View):
         found = collapse_warning(table["entropy/mean"])
         curves = {r.id: curve_table(r, ["entropy/mean"])["entropy/mean"].to_numpy() for r in self.explorer.chosen()}
         record = warning_record({name: values for name, values in curves.items() if np.isfinite(values).any()})
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in record["verdict"].value_counts().items())
+        counts = ", ".join(f"{n} {_several(verdict, n)}" for verdict, n in record["verdict"].value_counts().items())
         lead = record["lead"].median()
         leads = "" if pd.isna(lead) else f", median lead {lead:.0f} steps"
         self.say(f"{self.explains} On the {len(record)} runs on show: {counts}{leads}.")
@@ -66,3 +66,7 @@ class WarningView(View):
 
     def _clicked(self, trace, place: int) -> None:
         self.explorer.select(self.explorer.run.id, int(trace.x[place]))
+
+
+def _several(verdict: str, count: int) -> str:
+    return verdict + "s" if verdict == "false alarm" and count > 1 else verdict

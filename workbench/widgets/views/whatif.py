@@ -23,7 +23,7 @@ class WhatIfView(View):
 
     def __init__(self, explorer):
         super().__init__(explorer)
-        from workbench.training import settings, whatif  # imports torch's training side: only when it is looked at
+        from workbench.training import settings, whatif  # torch: only when it is looked at
 
         self._settings, self._whatif = settings, whatif
         self._lab, self._quiet, self.jobs = None, False, Jobs()
@@ -182,7 +182,8 @@ def compare(lab, other, words: str) -> pd.DataFrame:
     forecast, measured + rate · (difference of the pushes), the rate fitted to the step as it was trained.
     """
     rows = []
-    for name, outcome in (("as trained", lab.actual), (words or "what-if", other)):
+    changed = "nothing changed" if words == "as trained" else words or "what-if"
+    for name, outcome in (("as trained", lab.actual), (changed, other)):
         push = lab.push(outcome).numpy()
         side = {"positive": (outcome.advantage > 0).numpy(), "negative": (outcome.advantage < 0).numpy()}
         rows.append(
@@ -214,11 +215,11 @@ def describe(lab, other, table: pd.DataFrame, changed: int) -> str:
     was, now = table.iloc[0], table.iloc[1]
     count = len(lab.rollouts.tokens)
     mass = [
-        f"A {sign} 0 {was[f'mass_{key}']:.4f} → {now[f'mass_{key}']:.4f}"
+        f"A {sign} 0: {was[f'mass_{key}']:.4f} → {now[f'mass_{key}']:.4f}"
         for key, sign in (("positive", ">"), ("negative", "<"))
     ]
     words = f"{changed:,} of {count:,} tokens get another gradient; clipped {was['clipped']} → {now['clipped']}; "
-    words += f"gradient mass {', '.join(mass)}"
+    words += f"gradient mass of {', of '.join(mass)}"
     if np.isfinite(now["push"]):
         words += f"; predicted ΔH {was['push']:+.5f} → {now['push']:+.5f} nats per unit step"
     else:
