@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "workbench"
 LEVELS = [
-    {"config", "sections", "tables", "presets"},
+    {"config", "ranks", "sections", "tables", "presets"},
     {"tasks", "metrics", "store", "methods", "policy"},
     {"rollout", "plots"},
     {"training", "widgets", "report"},

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 import workbench as wb
+from workbench import ranks
 from workbench.config import make_section, parse_overrides
 from workbench.methods.describe import describe_method, method_table
 from workbench.store import RunLocked, runs_root
@@ -20,7 +21,7 @@ from workbench.tasks.sandbox import SandboxUnavailable
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
     broken = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
-    return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed
+    return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed, ranks.RankLost
 
 
 def told_plainly(command: Callable) -> Callable:
@@ -41,8 +42,13 @@ def told_plainly(command: Callable) -> Callable:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """The entropy workbench: train language models with RL, measure their entropy exactly, look at every token."""
+    if ranks.launched() > 1 and context.invoked_subcommand != "train":
+        raise click.ClickException(
+            f"'{context.invoked_subcommand}' is one process's work; start it without torchrun, which is for 'train'"
+        )
 
 
 @main.command()
@@ -71,7 +77,11 @@ def train(
     from workbench.training.run import train_run
 
     stop_with_parent()
-    click.echo(f"run {train_run(config, root, wait=wait).name} is finished")
+    ranks.join()
+    folder = train_run(config, root, wait=wait)
+    if ranks.is_first():
+        click.echo(f"run {folder.name} is finished")
+    ranks.leave()
 
 
 @main.command()

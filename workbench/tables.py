@@ -86,10 +86,11 @@ class Table(Mapping):
         return name in self._columns
 
     def __getattr__(self, name: str) -> Column:
+        columns = self.__dict__.get("_columns", {})  # none yet in a table that is being unpickled
         try:
-            return self.__dict__["_columns"][name]
+            return columns[name]
         except KeyError:
-            raise AttributeError(f"no column '{name}'; the table has {sorted(self.__dict__['_columns'])}") from None
+            raise AttributeError(f"no column '{name}'; the table has {sorted(columns)}") from None
 
     def with_columns(self, **columns: Column) -> Table:
         return Table(**{**self._columns, **columns})
@@ -133,6 +134,14 @@ class Rollouts:
     prompts: list[Tensor]
     sequences: Table
     tokens: Table
+
+    def cpu(self) -> Rollouts:
+        """The same rollouts in the machine's memory."""
+        tables = (
+            Table(**{name: column.cpu() if isinstance(column, Tensor) else column for name, column in table.items()})
+            for table in (self.sequences, self.tokens)
+        )
+        return Rollouts([prompt.cpu() for prompt in self.prompts], *tables)
 
     def with_tokens(self, **columns: Column) -> Rollouts:
         """The same rollouts with columns added to (or replaced in) the token table."""

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from tests.methods.cases.case import Case
 from tests.tiny import tiny_policy
+from workbench import ranks
 from workbench.config import RunConfig, make_config
 from workbench.methods import Composition, Progress
 from workbench.methods.statistics import token_key
+from workbench.policy.sharding import full
 from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts
 from workbench.training.advantages import assign_advantages
@@ -60,17 +62,21 @@ def made_up_rollouts(policy, noise=0.5, seed=1) -> Rollouts:
     )
 
 
-def made_up_critic(policy, methods: Composition) -> Critic | None:
-    """The critic the methods ask for, with output layers and a reference drawn at random; the same for every call."""
+def made_up_critic(methods: Composition) -> Critic | None:
+    """The critic the methods ask for, with output layers and a reference drawn at random; the same for every call.
+    Divided among the ranks, if there are many."""
     config = methods.critic()
     if config is None:
         return None
-    critic = Critic(policy, config, 10, double_policy(seed=1))
+    critic = Critic(double_policy(), config, 10, double_policy(seed=1))
     draw = torch.Generator().manual_seed(7)
     for net in (critic.net, critic.target):
         if net is not None:
             weight = net.model.get_output_embeddings().weight
             weight.data.copy_(torch.randn(weight.shape, generator=draw, dtype=weight.dtype))
+    for net in (critic.net, critic.target, critic.reference) if ranks.count() > 1 else ():
+        if net is not None:
+            net.divide("cpu")
     return critic
 
 
@@ -97,7 +103,7 @@ def update_on(policy, rollouts: Rollouts, config: RunConfig) -> Update:
     """Rewards, advantages, selections and the gradient of one mini-batch made of the whole batch."""
     methods = Composition(config.build_methods())
     methods.begin(PROGRESS)
-    critic = made_up_critic(policy, methods)
+    critic = made_up_critic(methods)
     if critic is not None:
         rollouts = rollouts.with_tokens(**critic.columns(policy, rollouts, config.training.micro_batch_tokens))
     rollouts = assign_advantages(rollouts, methods)
@@ -105,7 +111,7 @@ def update_on(policy, rollouts: Rollouts, config: RunConfig) -> Update:
     batch = rollouts.select_sequences(methods.keep(rollouts))
     budget = config.training.micro_batch_tokens
     batch, loss = accumulate_gradient(policy, batch, methods, config.objective, budget, LONGEST, critic)
-    gradients = [p.grad.clone() for p in policy.parameters]
+    gradients = [full(p.grad).clone() for p in policy.parameters]
     policy.model.zero_grad()
     order = token_key(batch).argsort()
     columns = {name: column[order] for name, column in batch.tokens.items() if name != "sequence"}

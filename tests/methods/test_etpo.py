@@ -143,7 +143,7 @@ def loss_and_gradient(variant, policy, nudge=None):
     """Loss and gradients of one update on the made-up batch; `nudge` moves one weight of the policy."""
     config = make_config({}, {"methods": [{"name": "etpo", "variant": variant, "beta": 0.3}], "rollout.samples": 4})
     methods = Composition(config.build_methods())
-    rollouts, critic = made_up_rollouts(policy, noise=0.3), made_up_critic(policy, methods)
+    rollouts, critic = made_up_rollouts(policy, noise=0.3), made_up_critic(methods)
     batch = assign_advantages(rollouts.with_tokens(**critic.columns(policy, rollouts, 10**6)), methods)
     weight = policy.parameters[3]
     if nudge:
@@ -169,7 +169,7 @@ def kl_after_training(beta, steps=12):
     """Mean KL to its start of a policy trained for some steps on one batch against a Q that stays as it is."""
     methods = Composition(make_config({}, {"methods": [{"name": "etpo", "beta": beta}]}).build_methods())
     policy, settings = double_policy(), OptimiserConfig(learning_rate=2e-3)
-    rollouts, critic = made_up_rollouts(policy), made_up_critic(policy, methods)
+    rollouts, critic = made_up_rollouts(policy), made_up_critic(methods)
     critic.reference = double_policy()
     optimiser = Optimiser(policy.parameters, settings, steps)
     batch = assign_advantages(rollouts.with_tokens(**critic.columns(policy, rollouts, 10**6)), methods)

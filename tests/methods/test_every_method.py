@@ -1,7 +1,6 @@
 """What holds for every registered method: it acts, it can be neutral, and no split of the batch changes anything."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch.multiprocessing as mp
 
 import workbench as wb
 from tests.methods.cases import CASES
-from tests.methods.made_up import Update, assert_same, config_of, double_policy, made_up_rollouts, methods_of, update_on
+from tests.methods.made_up import assert_same, config_of, double_policy, made_up_rollouts, methods_of, update_on
 from workbench.config import BUNDLES, METHODS
 from workbench.methods.base import Method
 from workbench.store import Run
@@ -102,15 +101,11 @@ def one_rank(rank, path, results):
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
     policy = double_policy()
     rollouts = made_up_rollouts(policy)
-    mine = rollouts.select_sequences(rollouts.sequences.prompt % 2 == rank)
-    found = {}
-    for name, case in CASES.items():
-        update = update_on(policy, mine, config_of(methods_of(name, case), case.config))
-        loss = torch.tensor(update.loss, dtype=torch.float64)
-        for tensor in (loss, *update.gradients):
-            dist.all_reduce(tensor)
-        found[name] = replace(update, loss=loss.item())
-    results[rank] = found
+    policy.divide("cpu")
+    results[rank] = {
+        name: update_on(policy, rollouts, config_of(methods_of(name, case), case.config, budget=64))
+        for name, case in CASES.items()
+    }
     dist.destroy_process_group()
 
 
@@ -118,18 +113,14 @@ def test_two_processes_change_nothing(tmp_path, policy, rollouts):
     with mp.Manager() as manager:
         results = manager.dict()
         mp.spawn(one_rank, args=(tmp_path / "rendezvous", results), nprocs=2)
-        ranks = [results[0], results[1]]
+        found = [results[0], results[1]]
     for name, case in CASES.items():
         alone = update_on(policy, rollouts, config_of(methods_of(name, case), case.config))
-        first, second = (rank[name] for rank in ranks)
-        joined = {column: torch.cat([first.tokens[column], second.tokens[column]]) for column in first.tokens}
-        order = joined["key"].argsort()
-        together = Update(first.loss, first.gradients, {c: v[order] for c, v in joined.items()}, first.measures)
-        assert first.measures == pytest.approx(second.measures, nan_ok=True), name
-        try:
-            assert_same(alone, together)
-        except AssertionError as error:
-            raise AssertionError(f"{name}: {error}") from error
+        for rank in found:
+            try:
+                assert_same(alone, rank[name])
+            except AssertionError as error:
+                raise AssertionError(f"{name}: {error}") from error
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -41,7 +41,7 @@ def test_the_gradient_is_that_of_the_loss_with_what_is_detached_held_fixed(name,
     config = config_of(methods_of(name, CASES[name]), CASES[name].config)
     methods = Composition(config.build_methods())
     methods.begin(PROGRESS)
-    critic = made_up_critic(policy, methods)
+    critic = made_up_critic(methods)
     columns = {} if critic is None else critic.columns(policy, rollouts, 10**6)
     batch = assign_advantages(rollouts.with_tokens(**columns), methods)
     methods.look(batch)

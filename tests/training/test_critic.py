@@ -142,15 +142,16 @@ def test_sampled_values_read_one_row_per_token():
     torch.testing.assert_close(sampled_values(hidden, weight[:1], token), hidden @ weight[0])
 
 
-def test_state_tensors_restore_a_critic_that_goes_on_identically(policy, rollouts):
+def test_a_restored_critic_goes_on_identically(policy, rollouts, tmp_path):
     one, other = critic_of(policy, SOFT, seed=4), critic_of(policy, SOFT)
     one.update(rollouts, 10**6)
-    other.load_state_tensors({name: value.clone() for name, value in one.state_tensors().items()}, updates=1)
+    one.save(tmp_path / "critic.safetensors")
+    other.restore(tmp_path / "critic.safetensors", updates=1)
     assert one.update(rollouts, 10**6) == other.update(rollouts, 10**6)
-    mine, theirs = one.state_tensors(), other.state_tensors()
-    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for net, twin in ((one.net, other.net), (one.target, other.target)):
+        assert all(torch.equal(value, twin.tensors()[name]) for name, value in net.tensors().items())
     with pytest.raises(ValueError, match="does not fit"):
-        critic_of(policy, VALUE).load_state_tensors(mine, updates=1)
+        critic_of(policy, VALUE).restore(tmp_path / "critic.safetensors", updates=1)
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])

@@ -12,8 +12,9 @@ returned (plain composition). Hooks see tables, never the model. When they are c
   differentiable in `logp` and `entropy`.
 
 What a hook returns is a constant (nothing is differentiated through it), except from `ratio`, `surrogate` and
-`regulariser`. A statistic over tokens or sequences goes through `workbench.methods.statistics`, which spans all
-devices; so no result depends on micro-batches, packing order or the number of processes.
+`regulariser`. Where many processes train together, every one of them calls the hooks with the tables of all, so there
+is nothing to add up across them; a statistic over tokens or sequences goes through `workbench.methods.statistics`. So
+no result depends on micro-batches, packing order or the number of processes.
 
 `tokens` always carry `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates), and, from
 `advantage` on, `advantage`; more on request, see `NEEDS` in `terms.py`.

@@ -133,10 +133,10 @@ class Erpo(Method):
         return shares
 
     def _count(self, rollouts: Rollouts, all_correct: Tensor, all_wrong: Tensor) -> None:
-        """Move c by the groups of all devices, once per group; the same in any order of the groups."""
+        """Move c by the groups, once per group; the same in any order of the groups."""
         first = rollouts.sequences.sample == 0
-        prompt = statistics.gathered(rollouts.sequences.prompt_id[first]).tolist()
-        kind = statistics.gathered((all_correct.long() - all_wrong.long())[first]).tolist()
+        prompt = rollouts.sequences.prompt_id[first].tolist()
+        kind = (all_correct.long() - all_wrong.long())[first].tolist()
         solved = Counter(p for p, k in zip(prompt, kind, strict=True) if k == 1)
         mixed = Counter(p for p, k in zip(prompt, kind, strict=True) if k == 0)
         for p in sorted(solved.keys() | mixed.keys()):

@@ -1,8 +1,8 @@
-"""Statistics and selections over tokens or sequences that are right on one device and on many.
+"""Statistics and selections over tokens or sequences that are right for any order and on any number of devices.
 
-Whatever a hook computes over the batch goes through these functions: under torch.distributed they span all ranks.
-Sums are taken in fp64, ties and random draws are decided by `token_key`, a token's identity; so the outcome is the same
-for any order of the sequences and any number of devices.
+Whatever a hook computes over the batch goes through these functions. Sums are taken in fp64, ties and random draws are
+decided by `token_key`, a token's identity; so the outcome is the same for any order of the sequences. A hook sees the
+tables of all devices (`workbench.ranks`), so nothing has to be added up across them.
 """
 
 from __future__ import annotations
@@ -10,72 +10,52 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from workbench.tables import Rollouts
 
 
 def total(values: Tensor) -> Tensor:
-    """Σ values [N] (a number or bool each), over all devices; an fp64 scalar."""
-    out = values.double().sum()
-    if dist.is_initialized():
-        dist.all_reduce(out)
-    return out
+    """Σ values [N] (a number or bool each); an fp64 scalar."""
+    return values.double().sum()
 
 
 def mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of values [N] where mask [N] (bool), over all devices; fp64 scalar, NaN when nothing is selected."""
+    """Mean of values [N] where mask [N] (bool); fp64 scalar, NaN when nothing is selected."""
     chosen = values if mask is None else values[mask]
     return total(chosen) / total(torch.ones_like(chosen, dtype=torch.float64))
 
 
 def std(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Population standard deviation of values [N] where mask [N], over all devices; fp64 scalar."""
+    """Population standard deviation of values [N] where mask [N]; fp64 scalar."""
     chosen = (values if mask is None else values[mask]).double()
     return mean((chosen - mean(chosen)).square()).sqrt()
 
 
 def largest(values: Tensor, count: int, rollouts: Rollouts, among: Tensor | None = None) -> Tensor:
-    """Mask [N] of the `count` largest token values over all devices, out of those in the mask `among` [N] (all).
+    """Mask [N] of the `count` largest token values, out of those in the mask `among` [N] (all).
 
     Equal values are taken in the order of `token_key`. Fewer than `count` candidates are all taken.
     """
     among = torch.ones_like(values, dtype=torch.bool) if among is None else among
     mine, key = values[among].double(), token_key(rollouts)[among]
-    every, every_key = gathered(mine), gathered(key)
     chosen = among.clone()
-    if count < len(every):
-        by_key = every_key.argsort()
-        by_value = every[by_key].argsort(descending=True, stable=True)
-        cut = by_key[by_value[count - 1]] if count else None
-        after = (mine == every[cut]) & (key <= every_key[cut]) | (mine > every[cut]) if count else mine > math.inf
-        chosen[among] = after
+    if count < len(mine):
+        by_key = key.argsort()
+        first = by_key[mine[by_key].argsort(descending=True, stable=True)[:count]]
+        chosen[among] = torch.zeros_like(mine, dtype=torch.bool).index_fill_(0, first, True)
     return chosen
 
 
 def quantile(values: Tensor, q: float, mask: Tensor | None = None) -> Tensor:
-    """The q-quantile (0 ≤ q ≤ 1) of values [N] where mask [N], over all devices, linear between order statistics as in
+    """The q-quantile (0 ≤ q ≤ 1) of values [N] where mask [N], linear between order statistics as in
     `torch.quantile`, of any number of values; NaN when nothing is selected."""
-    every = gathered(values if mask is None else values[mask]).sort().values
+    every = (values if mask is None else values[mask]).sort().values
     if len(every) == 0:
         return torch.full((), math.nan, dtype=values.dtype, device=values.device)
     place = q * (len(every) - 1)
     low, high = every[math.floor(place)], every[math.ceil(place)]
     return low + (high - low) * (place - math.floor(place))
-
-
-def gathered(values: Tensor) -> Tensor:
-    """All devices' values [N_rank], concatenated in rank order [ΣN]."""
-    if not dist.is_initialized():
-        return values
-    sizes = [None] * dist.get_world_size()
-    dist.all_gather_object(sizes, len(values))
-    # Backends want equal sizes: pad, gather, cut.
-    padded = torch.nn.functional.pad(values, (0, max(sizes) - len(values)))
-    parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 def sequence_key(rollouts: Rollouts) -> Tensor:

@@ -6,12 +6,13 @@ the native one receive the adapters themselves, and the reference policy is the 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -53,25 +54,22 @@ def base_of(folder: Path) -> str | None:
     return peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
 
 
-def restore_adapters(adapted: peft.PeftModel, folder: Path) -> None:
-    """Give the adapters the values saved in `folder`. Raises `ValueError` if they do not fit."""
-    try:
-        result = peft.set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint {folder} does not fit the adapters: {str(error).splitlines()[0]}") from error
-    if result.unexpected_keys or any("lora_" in key for key in result.missing_keys):
-        raise ValueError(f"checkpoint {folder} does not fit the adapters (unexpected {result.unexpected_keys})")
-
-
 def adapter_tensors(adapted: peft.PeftModel) -> dict[str, Tensor]:
     """The adapters by the names they have on disk; views of what is trained, so reading them changes nothing."""
     return peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
 
 
+def save_description(adapted: peft.PeftModel, folder: Path) -> None:
+    """`adapter_config.json`, as peft and vLLM read it beside `adapter_model.safetensors`."""
+    config = copy.copy(adapted.peft_config["default"])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+
+
 def save_adapters(adapted: peft.PeftModel, folder: Path) -> None:
-    """`adapter_config.json` and `adapter_model.safetensors`, as peft and vLLM read them."""
-    adapted.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    """Description and adapters, by this process alone, which must hold all of them."""
+    save_description(adapted, folder)
+    save_file({name: tensor.contiguous() for name, tensor in adapter_tensors(adapted).items()}, folder / WEIGHTS)
 
 
 def _checked(adapted: peft.PeftModel, base: str) -> peft.PeftModel:

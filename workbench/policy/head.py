@@ -44,6 +44,10 @@ class TokenStatistics:
     sum_p2_logp: Tensor | None = None
     """Σ_v p_v² log p_v; with it E[S] = H·Σp² + Σp² log p (arXiv 2602.03392)"""
 
+    def columns(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
+
     def at(self, token: Tensor | slice) -> TokenStatistics:
         """The statistics of these tokens."""
         return TokenStatistics(*(None if column is None else column[token] for column in vars(self).values()))

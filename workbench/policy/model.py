@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from pathlib import Path
 
 import torch
 import transformers
 from peft import PeftModel
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench import ranks
 from workbench.policy import adapters, attention
 from workbench.policy.checkpointing import checkpoint_layers
 from workbench.policy.fused import speed_up_norms
 from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
+from workbench.policy.sharding import Sharding
+from workbench.policy.tensor_files import read_tensors, write_tensors
 from workbench.sections import PolicyConfig
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving happen many times a run; a run prints lines
 
 BUNDLED = "bundled"
 WEIGHTS = "model.safetensors"
-"""What `save_pretrained` calls the weights of a model that fits in one file."""
+"""What transformers calls the weights of a model in one file."""
 HALF = (torch.bfloat16, torch.float16)
 SELF_CHECK_TOLERANCE = 2e-3
 """Largest |log-prob| gap allowed between this module's forward and the model's own, relative to the largest logit:
@@ -33,7 +36,7 @@ far above fp32 rounding, far below what a missed soft-cap, scale or attention ru
 
 
 class Policy:
-    """A causal LM on one device.
+    """A causal LM on one device, or divided among the devices of all ranks.
 
     `model` is any transformers causal LM that supports the attention interface; `precision` ("float32", "bfloat16" or
     "float16") is the dtype of the matrix products. The head always works in fp32. `adapted` is peft's view of the same
@@ -52,6 +55,20 @@ class Policy:
         self.precision = getattr(torch, precision)
         self.device = model.device
         self.eos_ids = _eos_ids(model, tokenizer)
+        self.sharding: Sharding | None = None
+
+    def divide(self, device: str) -> None:
+        """Divide the weights among all ranks; this one's part goes to `device`. Weights are whole only inside `within`
+        and `whole`, and `parameters` are new objects."""
+        self.sharding, self.device = Sharding(self.model, device), torch.device(device)
+
+    def within(self, call: Callable):
+        """`call()`, which may use the weights: one forward pass. On many ranks all of them have to make it."""
+        return call() if self.sharding is None else self.sharding.within(call)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside, this rank may use the weights without the others (and without gradients)."""
+        return nullcontext() if self.sharding is None else self.sharding.whole()
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -83,7 +100,11 @@ class Policy:
 
     def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
         """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""
-        return self.head(self.response_hidden(batch), batch.target, temperature, with_sums)
+
+        def columns() -> dict[str, Tensor]:
+            return self.head(self.response_hidden(batch), batch.target, temperature, with_sums).columns()
+
+        return TokenStatistics(**self.within(columns))
 
     def encode(self, text: str) -> Tensor:
         """Token ids [n] int64 of a prompt, with no special tokens added. Raises `ValueError` if there are none."""
@@ -102,25 +123,42 @@ class Policy:
             total += given.total()
         return lost / max(total, 1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds, by its names there: the adapters where there are some, else the weights, of tied
+        ones one. Written to in place, they change the policy."""
+        if self.adapted is not None:
+            return adapters.adapter_tensors(self.adapted)
+        own = dict(self.model.named_parameters())
+        tied = dict(self.model.named_parameters(remove_duplicate=False)).keys() - own.keys()
+        return {name: tensor for name, tensor in self.model.state_dict().items() if name not in tied}
+
     def save(self, folder: Path) -> None:
-        """Write a normal Hugging Face folder (safetensors and tokenizer): of the adapters where there are some."""
-        if self.adapted is None:
-            self.model.save_pretrained(folder)
-        else:
-            adapters.save_adapters(self.adapted, folder)
+        """Write a normal Hugging Face folder (safetensors and tokenizer): of the adapters where there are some. All
+        ranks do it together."""
+        with ranks.as_one():
+            if ranks.is_first():
+                folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / self._file, self.tensors())
+        with ranks.as_one():
+            if ranks.is_first():
+                self._describe(folder)
+
+    def _describe(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
+        if self.adapted is not None:
+            adapters.save_description(self.adapted, folder)
+            return
+        self.model.config.save_pretrained(folder)
+        if self.model.generation_config is not None:
+            self.model.generation_config.save_pretrained(folder)
 
     def restore(self, folder: Path) -> None:
         """Take the weights, or the adapters, that `save` wrote to `folder`. Raises `ValueError` if they do not fit."""
-        if self.adapted is not None:
-            adapters.restore_adapters(self.adapted, folder)
-            return
-        missing, unexpected = self.model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
-        if unexpected or set(missing) - tied:
-            raise ValueError(
-                f"checkpoint {folder} does not fit the policy (missing {missing}, unexpected {unexpected})"
-            )
+        read_tensors(folder / self._file, self.tensors())
+
+    @property
+    def _file(self) -> str:
+        return WEIGHTS if self.adapted is None else adapters.WEIGHTS
 
     def without_adapters(self) -> Policy:
         """The same model with its adapters off: the policy that training started from, at no memory of its own."""
@@ -131,7 +169,7 @@ class _BasePolicy(Policy):
     def __init__(self, policy: Policy):
         if policy.adapted is None:
             raise ValueError("a policy without adapters has none to switch off; load the reference apart")
-        self.__dict__.update(policy.__dict__)
+        self.__dict__ = policy.__dict__  # whatever becomes of the policy, dividing it included
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, context) -> Tensor:
         # Switching adapters off marks them as needing no gradient for the while; graphs made before are not touched.

@@ -22,7 +22,8 @@ COMPACT_BELOW = 0.8
 
 
 class NativeEngine:
-    """Samples from a `Policy` in place: no weight copy, so there is nothing to synchronise after an update."""
+    """Samples from a `Policy` in place: no weight copy, so there is nothing to synchronise after an update. A policy
+    divided among ranks is whole on each while it samples."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
@@ -46,7 +47,7 @@ class NativeEngine:
         `expected_discriminator` (arXiv 2602.03392). Raises `NonFiniteError`, naming prompt and sample and with what was
         sampled so far, on a non-finite log-prob.
         """
-        with torch.inference_mode():
+        with self.policy.whole(), torch.inference_mode():
             state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
             state.top_p = top_p
             if discriminator:

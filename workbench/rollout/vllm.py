@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from workbench import ranks
 from workbench.policy.adapters import save_adapters
 from workbench.policy.model import Policy
 from workbench.rollout.streams import Stream, request_seed
@@ -110,12 +111,17 @@ class VllmEngine:
 
     def _begin(self) -> None:
         fresh = self.process is None
-        if fresh:
-            self._start()
-        elif self.config.sleep:
-            self._ask("wake")
-        if not self._stale and not fresh:
-            return
+        with ranks.as_one():  # before the weights come together, which takes all ranks
+            if fresh:
+                self._start()
+            elif self.config.sleep:
+                self._ask("wake")
+        if self._stale or fresh:
+            with self.policy.whole():
+                self._synchronise(fresh)
+            self._stale = False
+
+    def _synchronise(self, fresh: bool) -> None:
         adapted = self.policy.adapted
         if adapted is None or fresh:
             self._send_weights()
@@ -126,7 +132,6 @@ class VllmEngine:
             save_adapters(adapted, folder)
             self._ask("adapter", folder=str(folder), number=self._syncs)
             shutil.rmtree(folder)
-        self._stale = False
 
     def _start(self) -> None:
         memory = Path("/dev/shm")
@@ -139,7 +144,7 @@ class VllmEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | ENVIRONMENT,
+                env=ranks.environment_alone() | ENVIRONMENT,
                 start_new_session=True,
             )
         self.connection = Connection(ours.detach())

@@ -19,7 +19,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     On failure nothing of the new content stays behind and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
+    partial = partial_path(path)
     remove(partial)
     try:
         write(partial)
@@ -32,6 +32,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         remove(partial)
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """Where `write_atomic` makes what becomes `path`."""
+    return path.with_name(path.name + PARTIAL)
 
 
 def write_text(path: Path, text: str) -> None:

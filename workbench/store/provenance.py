@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from workbench import ranks
 from workbench.config import RunConfig
 
 PACKAGES = ("torch", "transformers", "peft", "vllm", "numpy", "plotly", "papermill")
@@ -26,6 +27,7 @@ def provenance(config: RunConfig) -> dict[str, object]:
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "ranks": ranks.count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_state(),
     }

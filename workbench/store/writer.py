@@ -115,6 +115,21 @@ class RunWriter:
                 remove(path)
 
 
+class SilentWriter(RunWriter):
+    """What the other ranks of a run write: nothing."""
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        pass
+
+    def _nothing(self, *_arguments, **_named) -> None:
+        pass
+
+    begin = status = metrics = timings = rollouts = non_finite = evaluation = rewind = _nothing
+
+
 def write_table(path: Path, table: Table) -> None:
     """A table as Parquet (zstd)."""
     columns = {name: column.cpu().numpy() if isinstance(column, Tensor) else column for name, column in table.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from workbench import ranks
 from workbench.methods import Composition
 from workbench.tables import Rollouts
 from workbench.tasks import Prompt, Verdict, get_task
@@ -34,13 +35,16 @@ def verify(rollouts: Rollouts, prompts: list[Prompt], tokenizer) -> Rollouts:
 
 
 def _verdicts(asked: list[Prompt], texts: list[str]) -> list[Verdict]:
-    """One per response; each task gets its own at once, since a verifier may work in several processes."""
+    """One per response, each rank judging its share; a task gets its own at once, since a verifier may work in several
+    processes."""
+    own = ranks.share(len(asked))
     verdicts: dict[int, Verdict] = {}
-    for name in dict.fromkeys(prompt.task for prompt in asked):
-        rows = [row for row, prompt in enumerate(asked) if prompt.task == name]
-        given = get_task(name).verify_all([asked[row] for row in rows], [texts[row] for row in rows])
-        verdicts.update(zip(rows, given, strict=True))
-    return [verdicts[row] for row in range(len(asked))]
+    with ranks.as_one():
+        for name in dict.fromkeys(asked[row].task for row in own):
+            rows = [row for row in own if asked[row].task == name]
+            given = get_task(name).verify_all([asked[row] for row in rows], [texts[row] for row in rows])
+            verdicts.update(zip(rows, given, strict=True))
+    return ranks.gathered_list([verdicts[row] for row in own])
 
 
 def _column(values: list, device: torch.device) -> torch.Tensor | list[str]:

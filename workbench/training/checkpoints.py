@@ -1,15 +1,16 @@
-"""Checkpoints: a Hugging Face folder plus what an exact continuation needs. Safetensors and JSON only, no pickle."""
+"""Checkpoints: a Hugging Face folder plus what an exact continuation needs. Safetensors and JSON only, no pickle.
+
+One format for any number of ranks: a run may be continued by more or by fewer of them.
+"""
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
-from workbench.store.files import remove, write_atomic
+from workbench import ranks
+from workbench.policy.tensor_files import read_tensors, tensor_shapes, write_tensors
+from workbench.store.files import partial_path, remove, write_atomic
 from workbench.store.layout import Layout, numbered
 from workbench.training.trainer import Trainer
 
@@ -17,7 +18,7 @@ OPTIMISER, CRITIC, STATE = "optimiser.safetensors", "critic.safetensors", "state
 
 
 def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> None:
-    """Write checkpoints/<step>/ atomically and delete all but the newest `keep`.
+    """Write checkpoints/<step>/ atomically and delete all but the newest `keep`. All ranks do it together.
 
     It holds the weights (or the adapters, as peft writes them) and tokenizer, the optimiser's moments, the critic if
     there is one, the methods' state, the number of updates and the place in the walk through the prompts. Random
@@ -26,26 +27,27 @@ def save_checkpoint(layout: Layout, trainer: Trainer, step: int, keep: int) -> N
     """
 
     def write(folder: Path) -> None:
-        folder.mkdir()
         trainer.policy.save(folder)
-        save_file(trainer.optimiser.state_tensors(), folder / OPTIMISER)
+        write_tensors(folder / OPTIMISER, trainer.optimiser.state_tensors())
         if trainer.critic is not None:
-            save_file(trainer.critic.state_tensors(), folder / CRITIC)
+            trainer.critic.save(folder / CRITIC)
         state = {
             "step": step,
             "updates": trainer.optimiser.updates,
             "prompts": trainer.collector.walk.state_dict(),
             "methods": trainer.methods.state_dict(),
         }
-        (folder / STATE).write_text(json.dumps(state))
+        if ranks.is_first():
+            (folder / STATE).write_text(json.dumps(state))
 
-    try:
-        write_atomic(layout.checkpoint(step), write)
-    except SafetensorError as error:  # the library wraps what the system said
-        number = errno.ENOSPC if "No space left" in str(error) else errno.EIO
-        raise OSError(number, f"checkpoint of step {step} could not be written: {error}") from error
-    for paths in list(numbered(layout.checkpoints).values())[:-keep]:
-        remove(paths[0])
+    path = layout.checkpoint(step)
+    with ranks.as_one():
+        if not ranks.is_first():
+            write(partial_path(path))
+            return
+        write_atomic(path, write)
+        for paths in list(numbered(layout.checkpoints).values())[:-keep]:
+            remove(paths[0])
 
 
 def load_checkpoint(layout: Layout, trainer: Trainer, before: int | None = None) -> int:
@@ -53,16 +55,19 @@ def load_checkpoint(layout: Layout, trainer: Trainer, before: int | None = None)
 
     Raises `ValueError` if a checkpoint does not fit the policy or the critic.
     """
-    found = {step: paths for step, paths in numbered(layout.checkpoints).items() if before is None or step < before}
-    if not found:
+    steps = [step for step in numbered(layout.checkpoints) if before is None or step < before]
+    step = ranks.from_first(max(steps, default=0))
+    if step == 0:
         return 0
-    step, (folder, *_) = list(found.items())[-1]
+    folder = layout.checkpoint(step)
     trainer.policy.restore(folder)
     trainer.engine.weights_changed()
     state = json.loads((folder / STATE).read_text())
-    trainer.optimiser.load_state_tensors(load_file(folder / OPTIMISER), state["updates"])
+    moments = trainer.optimiser.blank_state(tensor_shapes(folder / OPTIMISER))
+    read_tensors(folder / OPTIMISER, moments)
+    trainer.optimiser.load_state_tensors(moments, state["updates"])
     if trainer.critic is not None:
-        trainer.critic.load_state_tensors(load_file(folder / CRITIC), state["updates"])
+        trainer.critic.restore(folder / CRITIC, state["updates"])
     trainer.collector.walk.load_state_dict(state["prompts"])
     trainer.methods.load_state_dict(state["methods"])
     return step

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench import ranks
 from workbench.config import RunConfig
 from workbench.methods import Composition
 from workbench.methods.terms import Progress
 from workbench.metrics.diversity import semantic_entropy
 from workbench.policy.model import Policy
-from workbench.rollout import NativeEngine, Stream, make_engine
+from workbench.rollout import NativeEngine, Stream, make_engine, shared
 from workbench.tables import Rollouts, Table, concatenate, token_index
 from workbench.tasks import Prompt, Task, get_task
 from workbench.tasks.chat import ask
@@ -86,7 +87,7 @@ class Collector:
         wanted, parts, accepted, rounds = self.config.rollout.prompts, [], [], 0
         while rounds < self.methods.rounds() and sum(len(groups) for groups in accepted) < wanted:
             part = self._round(step, wanted * rounds)
-            accepted.append(part.sequences.group[self.methods.accept(part)].unique())
+            accepted.append(ranks.from_first(part.sequences.group[self.methods.accept(part)].unique()))
             parts.append(part)
             rounds += 1
         sampled = rounds * wanted
@@ -131,14 +132,14 @@ class Collector:
             ids = self._encoded([self.prompts[i] for i in candidates.id.tolist()])
             perplexity = prompt_perplexity(self.policy, ids, self.config.training.micro_batch_tokens)
             candidates = candidates.with_columns(perplexity=perplexity.cpu())
-        chosen = candidates.select(self.methods.select(candidates))
+        chosen = candidates.select(ranks.from_first(self.methods.select(candidates)))
         if len(chosen) != wanted:
             raise ValueError(f"the methods selected {len(chosen)} prompts, rollout.prompts is {wanted}")
         return chosen
 
     def _sample(self, policy: Policy, asked: list[Prompt], temperature: Tensor, stream: Stream, **options) -> Rollouts:
         rollout = self.config.rollout
-        engine = self.engine if policy is self.policy else NativeEngine(policy)
+        engine = self.engine if policy is self.policy else shared(NativeEngine(policy))
         return engine.generate(
             self._encoded(asked),
             options.get("samples", rollout.samples),
@@ -164,7 +165,7 @@ class Collector:
         rows = kept_prompts(
             self.config, self.policy, self._encoded(prompts), lambda: self._pass_rates(self.policy, prompts)
         )
-        return [prompts[row] for row in rows]
+        return [prompts[row] for row in ranks.from_first(rows)]
 
     def _semantic_entropy(self, initial: Policy) -> Tensor:
         """[M] nats, over answers of the initial policy; sampled once, before training."""

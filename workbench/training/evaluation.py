@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.config import TaskConfig
 from workbench.policy.model import Policy
-from workbench.rollout import Engine, NativeEngine, Stream
+from workbench.rollout import Engine, NativeEngine, Stream, shared
 from workbench.tables import Rollouts, Table, concatenate
 from workbench.tasks import Prompt, get_task
 from workbench.tasks.chat import ask
@@ -81,7 +81,7 @@ class Evaluation:
         stream = Stream(self.seed, self.step, f"evaluate/{self.name}", first)
         heat = torch.full((len(asked),), self.temperature)
         length = self.max_new_tokens or get_task(self.name).max_response_tokens
-        engine = engine or NativeEngine(policy)
+        engine = engine or shared(NativeEngine(policy))
         rollouts = engine.generate(ids, self.samples, heat, length, stream, top_p=self.top_p)
         if "entropy" not in rollouts.tokens:
             rollouts = rollouts.with_sequences(score_temperature=rollouts.sequences.temperature)

@@ -6,10 +6,12 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from workbench.policy.sharding import full
 from workbench.sections import OptimiserConfig
 
-SCALER = "loss_scale"
+SCALER, STEP = "loss_scale", "step"
 
 
 def learning_rate(config: OptimiserConfig, update: int, total: int) -> float:
@@ -53,7 +55,10 @@ class Optimiser:
         if self.scaler.is_enabled():
             self.scaler.scale(torch.ones((), device=self.parameters[0].device))  # makes the scale, once
             self.scaler.unscale_(self.torch)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        total = full(torch.nn.utils.get_total_norm(gradients))
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.max_grad_norm, total)
+        norm = float(total)
         if not math.isfinite(norm) and self.loss_scale <= 1.0:
             raise FloatingPointError(f"non-finite gradient at update {self.updates}; lower optimiser.learning_rate")
         rate = learning_rate(self.config, self.updates, self.total_updates)
@@ -70,17 +75,32 @@ class Optimiser:
         return measures
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Moments (and loss scale) as named tensors, for a checkpoint."""
+        """Moments (and loss scale) as named tensors, for a checkpoint; a number is a tensor of one."""
         state = self.torch.state_dict()["state"]
         tensors = {
-            f"{index}.{key}": value
+            f"{index}.{key}": value if value.dim() else value.reshape(1)
             for index, entry in state.items()
             for key, value in entry.items()
             if value is not None
         }
         for key, value in self.scaler.state_dict().items():
-            tensors[f"{SCALER}.{key}"] = torch.tensor(value, dtype=torch.float64)
+            tensors[f"{SCALER}.{key}"] = torch.tensor([value], dtype=torch.float64)
         return tensors
+
+    def blank_state(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Tensors of these names and shapes for a checkpoint to be read into: moments are divided as the weights are.
+        Raises `ValueError` for the state of other parameters."""
+        blank = {}
+        for name, shape in shapes.items():
+            index = name.split(".", 1)[0]
+            if index != SCALER and int(index) >= len(self.parameters):
+                raise ValueError(f"the optimiser's state has a tensor '{name}', but there are fewer parameters")
+            like = None if index == SCALER else self.parameters[int(index)].detach()
+            if like is not None and tuple(like.shape) == shape:
+                blank[name] = torch.zeros_like(like)
+            else:
+                blank[name] = torch.zeros(shape, dtype=torch.float64 if like is None else torch.float32)
+        return blank
 
     def load_state_tensors(self, tensors: dict[str, Tensor], updates: int) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -90,7 +110,7 @@ class Optimiser:
             if index == SCALER:
                 scaler[key] = value.item()
             else:
-                state.setdefault(int(index), {})[key] = value
+                state.setdefault(int(index), {})[key] = value.reshape(()) if key == STEP else value
         groups = self.torch.state_dict()["param_groups"]
         self.torch.load_state_dict({"state": state, "param_groups": groups})
         if scaler:
@@ -100,7 +120,10 @@ class Optimiser:
 
 
 def _torch_optimiser(parameters: list[torch.nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=config.momentum, **shared)
-    return torch.optim.AdamW(parameters, betas=(config.beta1, config.beta2), **shared)
+        whole = not any(isinstance(parameter, DTensor) for parameter in parameters)
+        return torch.optim.SGD(
+            parameters, momentum=config.momentum, fused=whole, **shared
+        )  # torch fuses whole ones only
+    return torch.optim.AdamW(parameters, betas=(config.beta1, config.beta2), fused=True, **shared)

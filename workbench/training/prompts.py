@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench.policy.model import Policy
 from workbench.policy.packing import pack
 from workbench.tables import Rollouts, Table, token_index
-from workbench.training.batching import micro_batches
+from workbench.training.batching import by_passes
 
 
 class PromptWalk:
@@ -101,12 +101,11 @@ def _prompt_means(policy: Policy, prompts: list[Tensor], budget: int) -> tuple[T
     tokens = Table(sequence=sequence, position=position, token=torch.cat([prompts[i][1:] for i in scored.tolist()]))
     sequences = Table(prompt=torch.arange(len(scored), device=policy.device), length=lengths)
     rollouts = Rollouts([prompts[i][:1] for i in scored.tolist()], sequences, tokens)
-    logps, entropies = [], []
-    for rows in micro_batches(rollouts, budget):
-        part = rollouts.select_sequences(rows)
-        statistics = policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device))
-        logps.append(statistics.logp)
-        entropies.append(statistics.entropy)
-    for row, values in enumerate((logps, entropies)):
-        out[row, scored] = rollouts.mean_by_sequence(torch.cat(values))
+
+    def measure(part: Rollouts) -> dict[str, Tensor]:
+        return policy.token_statistics(pack(part), torch.ones(len(part.tokens), device=policy.device)).columns()
+
+    columns = by_passes(rollouts, budget, measure)
+    for row, name in enumerate(("logp", "entropy")):
+        out[row, scored] = rollouts.mean_by_sequence(columns[name])
     return out[0], out[1]

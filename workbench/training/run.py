@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from workbench import ranks
 from workbench.config import RunConfig
 from workbench.metrics.series import ema, ema_next
-from workbench.store import Run, RunWriter, runs_root
+from workbench.store import Layout, Run, RunWriter, SilentWriter, runs_root
 from workbench.tables import NonFiniteError
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
 from workbench.training.evaluation import Evaluation, questions
 from workbench.training.trainer import StepResult, Trainer
+from workbench.training.watch import Watch
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -30,40 +32,59 @@ def train_run(
     A finished run is returned as it is; an interrupted one continues from its last checkpoint, bit for bit on CPU.
     SIGINT and SIGTERM stop it at the next step boundary, with a checkpoint, raising `RunInterrupted`. Raises
     `RunLocked` if another process still trains it after `wait` seconds, `OSError` if the disk is full,
-    `NonFiniteError` if anything becomes non-finite, with the offending batch in `non_finite/`; the folder stays
-    readable and continues once the cause is gone.
+    `NonFiniteError` if anything becomes non-finite, with the offending batch in `non_finite/`, `RankLost` if one of
+    many processes is gone; the folder stays readable and continues once the cause is gone.
     """
-    with RunWriter(config, runs_root(root), wait) as writer:
+    with ExitStack() as stack:
+        with ranks.as_one():
+            writer = stack.enter_context(_writer(config, runs_root(root), wait))
         folder = writer.layout.root
-        if writer.layout.status.exists() and Run(folder).status["state"] == "finished":
+        done = writer.layout.status.exists() and Run(folder).status["state"] == "finished"
+        if ranks.from_first(done):
             log(f"run {config.run_id}: finished before, loaded")
             return folder
-        loop = _Loop(config, writer, log)
-        try:
-            loop.run()
-        except RunInterrupted as stop:
-            writer.status("interrupted", loop.step, str(stop))
-            raise
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                _fail(loop, str(error))
-                raise
-            reason = f"disk full in step {loop.step + 1}; free some space and train the same config to continue"
-            _fail(loop, reason)
-            raise OSError(errno.ENOSPC, reason) from error
-        except NonFiniteError as error:
-            loop.keep_offending(error)
-            _fail(loop, str(error))
-            raise
-        except Exception as error:
-            _fail(loop, f"{type(error).__name__}: {error}")
-            raise
+        loop = _Loop(config, writer, log if ranks.is_first() else lambda line: None)
+        with Watch(lambda reason: writer.status("failed", loop.step, reason)) as watch:
+            _run_to_the_end(loop, watch)
         writer.status("finished", loop.step)
     return folder
 
 
-def _fail(loop: _Loop, reason: str) -> None:
+def _writer(config: RunConfig, root: Path, wait: float) -> RunWriter:
+    return RunWriter(config, root, wait) if ranks.is_first() else SilentWriter(config, root)
+
+
+def _run_to_the_end(loop: _Loop, watch: Watch) -> None:
+    """Run; what ends it early is written to the run's status, told to the other ranks and raised."""
+    try:
+        with ranks.in_contact():
+            loop.run()
+    except RunInterrupted as stop:
+        loop.writer.status("interrupted", loop.step, str(stop))
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            _fail(loop, watch, str(error))
+            raise
+        reason = f"disk full in step {loop.step + 1}; free some space and train the same config to continue"
+        _fail(loop, watch, reason)
+        raise OSError(errno.ENOSPC, reason) from error
+    except NonFiniteError as error:
+        loop.keep_offending(error)
+        _fail(loop, watch, str(error))
+        raise
+    except ranks.RankLost as error:
+        _fail(loop, watch, str(error))
+        raise
+    except Exception as error:
+        _fail(loop, watch, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _fail(loop: _Loop, watch: Watch, reason: str) -> None:
     """Say why on disk as far as the disk allows; the exception itself goes on either way."""
+    here = f"rank {ranks.number()}"
+    reason = watch.report(reason if ranks.is_first() or here in reason else f"{reason} ({here})")
     try:
         loop.writer.status("failed", loop.step, reason)
     except OSError:
@@ -79,8 +100,11 @@ class _Loop:
         self.entropy = float("nan")  # smoothed
 
     def run(self) -> None:
-        self.writer.begin()
-        self.writer.status("running", 0)
+        with ranks.as_one():
+            self.writer.begin()
+            self.writer.status("running", 0)
+        with ranks.as_one():
+            _require_shared(self.writer.layout)
         with _stop_requests() as requested, ExitStack() as stack:
             self.trainer = Trainer(self.config)
             stack.callback(self.trainer.engine.close)
@@ -89,13 +113,14 @@ class _Loop:
             self.entropy = self._smoothed_so_far()
             for caution in self._cautions():
                 self.log(f"caution: {caution}")
-            self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}")
+            where = f" on {ranks.count()} ranks" if ranks.count() > 1 else ""
+            self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}{where}")
             self._evaluate_if_due()
             while self.step < self.config.training.steps:
                 self._next_step()
-                if requested:
+                if stop := next(iter(ranks.gathered_list(requested)), None):
                     self._checkpoint()
-                    raise RunInterrupted(f"stopped by {requested[0]} after step {self.step}; train again to continue")
+                    raise RunInterrupted(f"stopped by {stop} after step {self.step}; train again to continue")
 
     def _next_step(self) -> None:
         step, storage = self.step + 1, self.config.storage
@@ -161,7 +186,7 @@ class _Loop:
         evaluation, last = self.config.evaluation, self.config.training.steps
         due = self.step in (0, last) or (evaluation.every and self.step % evaluation.every == 0)
         for name in evaluation.sets if due else ():
-            if self.writer.layout.evaluation(self.step, name).exists():
+            if ranks.from_first(self.writer.layout.evaluation(self.step, name).exists()):
                 continue
             started = time.perf_counter()
             samples = self._evaluation(name).sample(self.trainer.policy, self.trainer.engine)
@@ -170,6 +195,14 @@ class _Loop:
             self.log(
                 f"evaluated {name} after step {self.step}: pass@1 {correct:.3f} ({time.perf_counter() - started:.1f} s)"
             )
+
+
+def _require_shared(layout: Layout) -> None:
+    if not layout.config.exists():
+        raise ValueError(
+            f"rank {ranks.number()} does not see the run's folder {layout.root}; set --root to a folder that all "
+            "machines share"
+        )
 
 
 def _line(result: StepResult, step: int, steps: int, seconds: float) -> str:

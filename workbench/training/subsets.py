@@ -17,7 +17,7 @@ from workbench.policy.model import Policy
 from workbench.policy.packing import pack
 from workbench.tables import Rollouts, Table, token_index
 from workbench.tasks import subsets
-from workbench.training.batching import micro_batches
+from workbench.training.batching import by_passes
 from workbench.training.prompts import prompt_perplexity
 
 
@@ -56,10 +56,10 @@ def prompt_embeddings(policy: Policy, prompts: list[Tensor], budget: int) -> Ten
     tokens = Table(sequence=sequence, position=position, token=torch.cat([torch.cat([x[1:], x[:1]]) for x in prompts]))
     sequences = Table(prompt=torch.arange(len(prompts), device=policy.device), length=lengths)
     rollouts = Rollouts([ids[:1] for ids in prompts], sequences, tokens)
-    means = []
-    for rows in micro_batches(rollouts, budget):
-        part = rollouts.select_sequences(rows)
-        hidden = policy.response_hidden(pack(part)).float()
-        sums = hidden.new_zeros(len(rows), hidden.shape[1]).index_add_(0, part.tokens.sequence, hidden)
-        means.append(sums / part.sequences.length.unsqueeze(1))
-    return torch.cat(means)
+
+    def measure(part: Rollouts) -> dict[str, Tensor]:
+        hidden = policy.within(lambda: policy.response_hidden(pack(part))).float()
+        sums = hidden.new_zeros(len(part.sequences), hidden.shape[1]).index_add_(0, part.tokens.sequence, hidden)
+        return {"mean": sums / part.sequences.length.unsqueeze(1)}
+
+    return by_passes(rollouts, budget, measure)["mean"]

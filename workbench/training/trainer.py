@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from workbench import ranks
 from workbench.config import RunConfig
 from workbench.methods import Composition
 from workbench.methods.terms import Progress
@@ -51,18 +52,24 @@ class Trainer:
         self.policy = policy or _load(config)
         self.methods = Composition(config.build_methods())
         self.reference = self._reference() if ON_REFERENCE & self.methods.needs else None
-        self.collector = Collector(config, self.policy, self.reference, self.methods)
-        updates = training.steps * training.updates_per_rollout
+        updates, critic, place = training.steps * training.updates_per_rollout, self.methods.critic(), _place(config)
+        self.critic = Critic(self.policy, critic, updates, self.reference, place) if critic else None
+        if place is not None:  # after the critic, which starts as a copy
+            self.policy.divide(place)
         self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates, self.policy.precision)
-        critic = self.methods.critic()
-        self.critic = Critic(self.policy, critic, updates, self.reference) if critic else None
+        self.collector = Collector(config, self.policy, self.reference, self.methods)
         self.change = ChangeMeasure(config, self.policy)
         self.pieces = _token_texts(self.policy)
         self._class_of_id = torch.from_numpy(classify(self.pieces)).to(self.policy.device)
 
     def _reference(self) -> Policy:
         """The policy the run started from: the model with its adapters off, or a second copy."""
-        return self.policy.without_adapters() if self.policy.adapted is not None else _load(self.config)
+        if self.policy.adapted is not None:
+            return self.policy.without_adapters()
+        copy, place = _load(self.config), _place(self.config)
+        if place is not None:
+            copy.divide(place)
+        return copy
 
     @property
     def engine(self) -> Engine:
@@ -86,6 +93,7 @@ class Trainer:
             rollouts, applied = self._update(rollouts, progress)
         with clock.time("measures"):
             metrics |= {**update_metrics(rollouts), **applied, **self.methods.measures()}
+            metrics = ranks.from_first(metrics)
         self.methods.observe(metrics)
         with clock.time("measures"):  # after `observe`: no method may depend on what storage chooses to measure
             rollouts = self.change.after(rollouts, step)
@@ -122,7 +130,7 @@ class Trainer:
         """N optimiser updates, one pass over the kept sequences. Adds the tokens' `UPDATE_COLUMNS`; returns the applied
         losses, gradient norms and rates as means over the updates."""
         config, training = self.config, self.config.training
-        keep = self.methods.keep(rollouts)
+        keep = ranks.from_first(self.methods.keep(rollouts))
         blank = torch.full_like(rollouts.tokens.old_logp, float("nan"))
         seen = {name: blank.clone() for name in UPDATE_COLUMNS}
         seen["update"] = torch.full_like(rollouts.tokens.sequence, -1)
@@ -191,11 +199,23 @@ def _token_texts(policy: Policy) -> list[str]:
 
 
 def _load(config: RunConfig) -> Policy:
-    return policy_from(config.policy, resolve_device(config.policy.device), config.seed)
+    """On its device; where it is going to be divided, in the memory of the machine."""
+    device = resolve_device(config.policy.device) if _place(config) is None else "cpu"
+    return policy_from(config.policy, device, config.seed)
+
+
+def _place(config: RunConfig) -> str | None:
+    """The device for this rank's part of a divided model; None if one process holds all of it."""
+    if ranks.count() == 1:
+        return None
+    if config.policy.device not in ("auto", "cpu", "cuda"):
+        raise ValueError(
+            f"policy.device '{config.policy.device}' is one device, but {ranks.count()} ranks train; leave it at 'auto'"
+        )
+    return resolve_device(config.policy.device)
 
 
 def resolve_device(device: str) -> str:
-    """'auto' -> 'cuda' if there is one, else 'cpu'."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """'auto' -> 'cuda' if there is one, else 'cpu'; of several GPUs the one that is this process's own."""
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return f"cuda:{torch.cuda.current_device()}" if kind == "cuda" and ranks.count() > 1 else kind

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from workbench.config import ObjectiveConfig
-from workbench.methods import Composition
+from workbench.methods import Composition, statistics
 from workbench.policy.head import TokenStatistics
 from workbench.policy.model import Policy
 from workbench.policy.packing import pack
 from workbench.tables import Rollouts, require_finite
-from workbench.training.batching import distinct_responses, micro_batches
+from workbench.training.batching import by_passes, distinct_responses, joined, passes
 from workbench.training.critic import Critic
 from workbench.training.objective import prepare, token_loss
 
@@ -35,30 +35,28 @@ def accumulate_gradient(
     passes come before the first backward, so their graphs are held together: memory for the mini-batch, no second pass.
     Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
     """
-    rows = micro_batches(batch, budget)
-    forwards = (forward(policy, batch.select_sequences(part), critic) for part in rows)
+    own = passes(batch, budget)
+    forwards = (forward(policy, batch.select_sequences(one.rows), critic) for one in own)
     if "current" in methods.needs:
         forwards = list(forwards)
-        batch = batch.with_tokens(
-            logp=torch.cat([now.logp.detach() for now, _ in forwards]),
-            current_entropy=torch.cat([now.entropy.detach() for now, _ in forwards]),
-        )
+        columns = [{"logp": now.logp.detach(), "current_entropy": now.entropy.detach()} for now, _ in forwards]
+        batch = batch.with_tokens(**joined(own, columns))
     batch = prepare(batch, methods, config, max_new_tokens)
-    logps, ratios, entropies, losses = [], [], [], []
-    for part, (now, columns) in zip(rows, forwards, strict=True):
-        tokens = batch.select_sequences(part).tokens.with_columns(**columns)
+    seen: list[dict[str, Tensor]] = []
+    for one, (now, columns) in zip(own, forwards, strict=True):
+        tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns)
         ratio = methods.ratio(tokens, now.logp)
-        loss = tokens.share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
+        share = tokens.share * 0 if one.blank else tokens.share
+        loss = share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
         (loss.sum() * scale if scale != 1 else loss.sum()).backward()
-        logps.append(now.logp.detach())
-        ratios.append(ratio.detach())
-        entropies.append(now.entropy.detach())
-        losses.append(loss.detach())
-    seen = {"logp": torch.cat(logps), "ratio": torch.cat(ratios), "current_entropy": torch.cat(entropies)}
-    batch, loss = batch.with_tokens(**seen), torch.cat(losses)
+        part = {"logp": now.logp, "ratio": ratio, "current_entropy": now.entropy, "loss": loss}
+        seen.append({name: values.detach() for name, values in part.items()})
+    columns = joined(own, seen)
+    loss = columns.pop("loss")
+    batch = batch.with_tokens(**columns)
     for column, values in (("logp", batch.tokens.logp), ("loss", loss)):
         require_finite(batch, column, values, "lower optimiser.learning_rate or check what makes up the loss")
-    return batch, sum(part.sum().item() for part in losses)
+    return batch, statistics.total(loss).item()
 
 
 def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
@@ -67,10 +65,14 @@ def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[Toke
         return score(policy, part), {}
     once, token = _distinct(part)
     packed, temperature = pack(once), once.broadcast_to_tokens(once.sequences.score_temperature)
-    hidden = policy.response_hidden(packed)
-    now = policy.head(hidden, packed.target, temperature)
-    columns = critic.current(policy, hidden, packed, temperature)
-    return now.at(token), {name: column[token] for name, column in columns.items()}
+
+    def compute() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        hidden = policy.response_hidden(packed)
+        now = policy.head(hidden, packed.target, temperature)
+        return now.columns(), critic.current(policy, hidden, packed, temperature)
+
+    now, columns = policy.within(compute)
+    return TokenStatistics(**now).at(token), {name: column[token] for name, column in columns.items()}
 
 
 def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:
@@ -99,6 +101,5 @@ def _distinct(rollouts: Rollouts) -> tuple[Rollouts, Tensor | slice]:
 def score_in_parts(policy: Policy, rollouts: Rollouts, budget: int, with_sums: bool = False) -> TokenStatistics:
     """The same of any number of sequences, `budget` tokens at a time, without a graph."""
     once, token = _distinct(rollouts)
-    parts = [score(policy, once.select_sequences(rows), with_sums) for rows in micro_batches(once, budget)]
-    names = ["logp", "entropy", *(["sum_p2", "sum_p2_logp"] if with_sums else [])]
-    return TokenStatistics(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}).at(token)
+    columns = by_passes(once, budget, lambda part: score(policy, part, with_sums).columns())
+    return TokenStatistics(**columns).at(token)
