@@ -110,7 +110,7 @@ class LiveCurves:
             return
         with self.figure.batch_update():
             for shown, new in zip(self.figure.data, fresh.data, strict=True):
-                shown.x, shown.y = new.x, new.y
+                shown.x, shown.y, shown.mode = new.x, new.y, new.mode
             self.figure.layout.meta = fresh.layout.meta
 
 
