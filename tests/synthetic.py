@@ -81,9 +81,12 @@ def rollouts(step: int, steps: int, rng, hostile: bool, length: int) -> tuple[pd
              "correct": correct, "advantage": advantage, "temperature": np.float32(1), "finished": True,
              "prompt_text": f"2+2*{prompt}-1+4=" + "".join(reversed(attack)), "text": "".join(pieces), "valid": True}
         )  # fmt: skip
+        other = np.array((attack or PIECES)[::-1])[np.arange(len(pieces)) % len(attack or PIECES)]
         tokens.append(
             pd.DataFrame({"sequence": index, "position": range(len(pieces)), "token": 5, "piece": pieces,
-                          "rollout_logp": logp, "old_logp": logp, "entropy": entropy, "advantage": advantage})
+                          "rollout_logp": logp, "old_logp": logp, "entropy": entropy, "advantage": advantage,
+                          "top1_token": 5, "top1_piece": pieces, "top1_logp": logp,
+                          "top2_token": 6, "top2_piece": other, "top2_logp": np.log1p(-np.exp(logp) + 1e-7)})
         )  # fmt: skip
     return pd.DataFrame(sequences), pd.concat(tokens, ignore_index=True)
 

@@ -166,6 +166,9 @@ class StorageConfig(Section):
     keep_rollouts_every: int = Field(
         5, ge=1, description="rollout steps whose full tables are kept (with first and last)"
     )
+    alternatives: int = Field(
+        3, ge=0, le=8, description="likeliest tokens kept beside every token of those tables, with their log-probs"
+    )
     checkpoint_every: int = Field(10, ge=1, description="rollout steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept; older ones are deleted")
     measure_change_share: float = Field(
@@ -240,6 +243,10 @@ class RunConfig(Section):
     def build_methods(self) -> list:
         """Fresh method objects in order (with fresh state)."""
         return [METHODS[m["name"]](**{k: v for k, v in m.items() if k != "name"}) for m in self.methods]
+
+    def keeps_rollouts(self, step: int) -> bool:
+        """Whether the full tables of rollout step `step` are stored."""
+        return step % self.storage.keep_rollouts_every == 0 or step in (1, self.training.steps)
 
     def cautions(self) -> list[str]:
         """What this config allows but probably does not mean, one sentence each."""

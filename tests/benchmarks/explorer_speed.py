@@ -69,6 +69,10 @@ def large_step(folder: Path, tokens: int, length: int) -> None:
          "expected_discriminator": entropy * np.float32(0.1), "advantage": np.repeat(advantage, length),
          "clip_low": np.float32(0.2), "clip_high": np.float32(0.2), "weight": np.float32(1)}
     )  # fmt: skip
+    for rank in (1, 2, 3):
+        table[f"top{rank}_token"] = rng.integers(0, 5000, count)
+        table[f"top{rank}_piece"] = rng.choice([f" w{i}" for i in range(5000)], count)
+        table[f"top{rank}_logp"] = logp - np.float32(rank)
     sequences.to_parquet(folder / "rollouts" / "000008.sequences.parquet")
     table.to_parquet(folder / "rollouts" / "000008.tokens.parquet")
 

@@ -124,6 +124,7 @@ def test_hovering_tells_all_numbers_and_colours_keep_contrast(watched, report, t
         assert (
             "entropy" in detail and "nats" in detail and "advantage" in detail and "log-prob before the step" in detail
         )
+        assert "likeliest here: " in detail and " ✓ drawn" in detail and page.locator(".wb-top").count() == 2
         opened.shot(f"tokens-{mode}")
         contrasts = page.evaluate(CONTRASTS)
         assert len(contrasts) == 672 and min(contrasts) >= 4.5

@@ -15,6 +15,7 @@ from workbench.methods.offline_injection import OfflineInjection, read_solutions
 from workbench.tasks import Prompt, get_task
 from workbench.tasks.solutions import write_solutions
 from workbench.training.objective import prepare, token_loss
+from workbench.training.run import train_run
 from workbench.training.trainer import Trainer
 
 
@@ -159,6 +160,21 @@ def test_a_run_trains_on_the_solutions_at_ratio_one(loss):
     assert result.metrics["method/offline_injection/offline_fraction"] == pytest.approx(offline.double().mean().item())
     ratio = r.tokens.ratio[r.broadcast_to_tokens(offline)]
     torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-4, rtol=0)
+
+
+def test_injected_responses_are_stored_without_the_alternatives_a_sampler_had(tmp_path):
+    overrides = {
+        "methods": ["grpo", {"name": "offline_injection", "path": str(SOLUTIONS)}],
+        "training.old_logp": "trainer",
+        "training.steps": 1,
+        "optimiser.warmup_updates": 0,
+        "evaluation.sets": [],
+    }
+    stored = wb.open_run(train_run(wb.preset("smoke", overrides), root=tmp_path)).rollouts(1)
+    injected = stored.tokens["sequence"].isin(stored.sequences.query("offline").index)
+    assert injected.any() and (stored.tokens["piece"] != "").all()
+    assert ((stored.tokens["top1_token"] == -1) == injected).all()
+    assert ((stored.tokens["top1_piece"] == "") == injected).all()
 
 
 def test_settings_that_cannot_work_are_refused_or_cautioned(tmp_path):

@@ -184,3 +184,31 @@ def test_the_expected_discriminator_is_its_definition():
     expected = (p * (p * (entropy + p.log()))).sum(-1)
     _, columns = draw(logits, np.full(5, 0.5), torch.arange(5), discriminator=True)
     torch.testing.assert_close(columns["expected_discriminator"].double(), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_alternatives_are_the_likeliest_tokens_of_the_distribution_sampled_from(top_p):
+    logits = 2 * torch.randn(5, 7, generator=torch.Generator().manual_seed(2))
+    kept = nucleus(logits.double().softmax(-1), top_p)
+    logp = (kept / kept.sum(-1, keepdim=True)).log()
+    branch = torch.tensor([0, 1, 1, 2, 3, 4])
+    token, columns = draw(logits.clone(), np.linspace(0, 0.99, 6), branch, top_p, alternatives=4)
+    for row, expected in enumerate(logp[branch]):
+        order = expected.argsort(descending=True)[:4]
+        got = torch.stack([columns[f"top{rank}_logp"][row].double() for rank in range(1, 5)])
+        torch.testing.assert_close(got, expected[order], atol=1e-5, rtol=0)
+        inside = torch.isfinite(got)
+        tokens = torch.stack([columns[f"top{rank}_token"][row] for rank in range(1, 5)])
+        assert torch.equal(tokens[inside], order[inside])
+        if token[row] in tokens:
+            assert columns["rollout_logp"][row] == got[(tokens == token[row]).nonzero()[0]].float()
+    assert top_p == 1 or not all(torch.isfinite(columns["top4_logp"]))
+
+
+def test_keeping_alternatives_changes_no_sample():
+    policy, heat = tiny_policy(), torch.full((len(PROMPTS),), 0.7)
+    plain = NativeEngine(policy).generate(PROMPTS, 6, heat, 9, STREAM)
+    more = NativeEngine(policy).generate(PROMPTS, 6, heat, 9, STREAM, alternatives=2)
+    assert set(more.tokens) - set(plain.tokens) == {"top1_token", "top1_logp", "top2_token", "top2_logp"}
+    for name in plain.tokens:
+        assert torch.equal(plain.tokens[name], more.tokens[name]), name

@@ -51,6 +51,9 @@ def test_a_run_reads_back_as_frames(root):
     assert set(stored.sequences) >= set(SEQUENCE_COLUMNS) - {"offline"}
     assert set(stored.tokens) >= set(TOKEN_COLUMNS) - {"ref_logp", "entropy_before", "logp_before"}
     assert stored.tokens.groupby("sequence")["piece"].agg("".join).tolist() == stored.sequences["text"].tolist()
+    drawn = stored.tokens.query("token == top1_token")
+    assert len(drawn) > 0 and (drawn["piece"] == drawn["top1_piece"]).all()
+    assert (drawn["top1_logp"] == drawn["rollout_logp"]).all() and (drawn["top3_logp"] < drawn["top1_logp"]).all()
     assert stored.tokens.groupby("sequence").size().tolist() == stored.sequences["length"].tolist()
     assert set(run.evals["step"]) == {0, 3}
     assert run.provenance["packages"]["torch"]

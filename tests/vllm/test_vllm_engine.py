@@ -58,6 +58,18 @@ def test_log_probs_are_the_trainers_at_each_prompts_temperature(engine):
     assert r.sequences.temperature.unique().tolist() == [0.5, 1.0, 2.0]
 
 
+def test_alternatives_are_the_likeliest_of_what_was_sampled_from(engine):
+    r = sample(engine, temperature=(0.5, 1.0, 2.0), alternatives=3)
+    top = torch.stack([r.tokens[f"top{rank}_logp"] for rank in (1, 2, 3)])
+    assert (top[:-1] >= top[1:]).all() and (top.exp().sum(0) <= 1 + 1e-5).all()
+    drawn = r.tokens.token == r.tokens.top1_token
+    assert 0 < drawn.sum() < len(drawn) and torch.equal(r.tokens.rollout_logp[drawn], r.tokens.top1_logp[drawn])
+    assert (r.tokens.rollout_logp <= r.tokens.top1_logp).all()
+    likeliest = r.with_tokens(token=r.tokens.top1_token)
+    first = r.tokens.position == 0  # later the past would differ
+    torch.testing.assert_close(r.tokens.top1_logp[first], scored(engine.policy, likeliest)[first], rtol=1e-3, atol=1e-3)
+
+
 def test_the_tables_are_those_of_the_native_engine(engine):
     r, native = (
         sample(engine),

@@ -39,6 +39,8 @@ def test_frame_numbers_are_the_stored_ones(run):
     np.testing.assert_array_equal(mine["old_logp"], stored["old_logp"])
     assert "".join(frame["pieces"][i] for i in mine["piece"]) == rollout["text"]
     assert not {"ref_logp", "change", "gap"} & set(mine)
+    assert [frame["pieces"][i] for i in mine["top2"]] == stored["top2_piece"].tolist()
+    np.testing.assert_array_equal(mine["top2_logp"], stored["top2_logp"])
 
 
 def test_groups_without_reward_variance_are_flagged(run):

@@ -16,7 +16,8 @@ UPDATED = {"logp", "old_logp", "clip_low", "clip_high"}
 def rollouts_from_frames(sequences: pd.DataFrame, tokens: pd.DataFrame) -> Rollouts:
     """The two tables as in training, without the token ids of the prompts. Raises `ValueError` unless the tokens stand
     sequence by sequence, as `length` says."""
-    rollouts = Rollouts([], _table(sequences), _table(tokens.drop(columns="piece", errors="ignore")))
+    texts = [name for name in tokens if name.endswith("piece")]
+    rollouts = Rollouts([], _table(sequences), _table(tokens.drop(columns=texts)))
     if not rollouts.sequences.length.sum() == len(tokens) or not tokens["sequence"].is_monotonic_increasing:
         raise ValueError(
             "the token table does not hold the sequences' tokens in their order; sort by sequence, position"

@@ -38,20 +38,25 @@ class NativeEngine:
         *,
         top_p: float = 1.0,
         discriminator: bool = False,
+        alternatives: int = 0,
     ) -> Rollouts:
         """Sample `samples` responses to each of P prompts; from the whole vocabulary, or from the nucleus `top_p`.
 
         prompts: P tensors of token ids; temperature: [P] > 0. Returns S = P·samples sequences, prompt by prompt, with
         `prompt, sample, group, length, temperature, finished`, and tokens (fp32, nats) with `rollout_logp` of the
-        distribution sampled from, nucleus included, `entropy` of the whole vocabulary, and, if `discriminator`,
-        `expected_discriminator` (arXiv 2602.03392). Raises `NonFiniteError`, naming prompt and sample and with what was
-        sampled so far, on a non-finite log-prob.
+        distribution sampled from, nucleus included, `entropy` of the whole vocabulary, if `discriminator`,
+        `expected_discriminator` (arXiv 2602.03392), and `top1_token`, `top1_logp`, … of the `alternatives` likeliest
+        tokens under the same distribution. Raises `NonFiniteError`, naming prompt and sample and with what was sampled
+        so far, on a non-finite log-prob.
         """
         with self.policy.whole(), torch.inference_mode():
             state = _Generation(self.policy, prompts, samples, temperature, max_new_tokens, stream)
-            state.top_p = top_p
+            state.top_p, state.alternatives = top_p, alternatives
             if discriminator:
                 state.columns["expected_discriminator"] = torch.zeros_like(state.columns["entropy"])
+            for rank in range(1, alternatives + 1):
+                state.columns[f"top{rank}_token"] = torch.zeros_like(state.token)
+                state.columns[f"top{rank}_logp"] = torch.zeros_like(state.columns["entropy"])
             while state.step():
                 pass
         return state.rollouts()
@@ -148,7 +153,12 @@ class _DecodeAttention:
 
 
 def draw(
-    logits: Tensor, uniform: np.ndarray, branch: Tensor, top_p: float = 1.0, discriminator: bool = False
+    logits: Tensor,
+    uniform: np.ndarray,
+    branch: Tensor,
+    top_p: float = 1.0,
+    discriminator: bool = False,
+    alternatives: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Inverse-CDF sampling of logits [b, V] of branches for sequences of the branches `branch` [n] with uniforms [n] in
     [0, 1): tokens [n] and their columns [n], see `NativeEngine.generate`. `logits` is overwritten.
@@ -161,12 +171,17 @@ def draw(
     mass = cumulative[:, -1]
     threshold = torch.from_numpy(uniform).to(logits.device) * mass[branch]
     token = _search(cumulative, threshold, branch).clamp_(max=logits.shape[1] - 1)
-    logp = shifted[branch, token] - log_norm[branch]
-    columns = {"rollout_logp": logp if top_p == 1 else logp - mass.log().float()[branch], "entropy": entropy[branch]}
+    log_norm_drawn = log_norm if top_p == 1 else log_norm + mass.log().float()
+    columns = {"rollout_logp": shifted[branch, token] - log_norm_drawn[branch], "entropy": entropy[branch]}
     if discriminator:
         squares = probs * probs
         expected = squares.sum(-1) * (entropy - log_norm) + torch.linalg.vecdot(squares, shifted)
         columns["expected_discriminator"] = expected[branch]
+    if alternatives:
+        prob, top = drawn_from.topk(alternatives, dim=-1)
+        logp = (shifted.gather(1, top) - log_norm_drawn.unsqueeze(1)).masked_fill(prob == 0, -torch.inf)
+        for rank in range(alternatives):
+            columns[f"top{rank + 1}_token"], columns[f"top{rank + 1}_logp"] = top[branch, rank], logp[branch, rank]
     return token, columns
 
 
@@ -214,7 +229,7 @@ class _Generation:
         self.finished = torch.zeros(count, dtype=torch.bool, device=device)
         self.token = torch.zeros(count, max_new_tokens, dtype=torch.int64, device=device)
         self.columns = {name: torch.zeros(count, max_new_tokens, device=device) for name in ("rollout_logp", "entropy")}
-        self.top_p = 1.0
+        self.top_p, self.alternatives = 1.0, 0
         self.prompt_lengths = torch.tensor([len(p) for p in prompts], device=device)
         self._prefill()
 
@@ -249,7 +264,9 @@ class _Generation:
             within = ((self.branch >= part.start) & (self.branch < part.stop)).nonzero().squeeze(1)
             rows, branch = self.rows[within], self.branch[within] - part.start
             logits = self.policy.logits(self.hidden[part]).div_(self.temperature[self.prompt[part]].unsqueeze(1))
-            token, drawn = draw(logits, uniform[within.cpu().numpy()], branch, self.top_p, discriminator)
+            token, drawn = draw(
+                logits, uniform[within.cpu().numpy()], branch, self.top_p, discriminator, self.alternatives
+            )
             self._refuse_non_finite(rows, drawn["rollout_logp"])
             self.token[rows, self.position] = token
             for name, column in self.columns.items():

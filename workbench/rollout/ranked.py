@@ -26,6 +26,7 @@ class Engine(Protocol):
         *,
         top_p: float = 1.0,
         discriminator: bool = False,
+        alternatives: int = 0,
     ) -> Rollouts: ...
 
     def weights_changed(self) -> None: ...

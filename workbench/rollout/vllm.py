@@ -73,6 +73,7 @@ class VllmEngine:
         *,
         top_p: float = 1.0,
         discriminator: bool = False,
+        alternatives: int = 0,
     ) -> Rollouts:
         """Like `NativeEngine.generate`, but tokens have no `entropy` and no `expected_discriminator`: vLLM gives
         neither, the trainer's scoring does. Every response has a seed of its own, see `request_seed`.
@@ -90,13 +91,15 @@ class VllmEngine:
             top_p=top_p,
             max_tokens=max_new_tokens,
             stop_token_ids=list(self.policy.eos_ids),
+            logprobs=alternatives,
         )
         if self.config.sleep:
             self._ask("sleep")
         device = self.policy.device
         got = {name: torch.from_numpy(values).to(device) for name, values in answer.items()}
         rollouts = _rollouts([ids.to(device) for ids in prompts], samples, heat.float().to(device), got)
-        require_finite(rollouts, "rollout_logp", got["logp"], "the policy's logits are broken while sampling with vLLM")
+        logp, broken = got["rollout_logp"], "the policy's logits are broken while sampling with vLLM"
+        require_finite(rollouts, "rollout_logp", logp, broken)
         return rollouts
 
     def weights_changed(self) -> None:
@@ -229,7 +232,8 @@ def _rollouts(prompts: list[Tensor], samples: int, heat: Tensor, got: dict[str, 
         finished=got["finished"],
     )
     sequence, position = token_index(got["length"])
-    tokens = Table(sequence=sequence, position=position, token=got["token"], rollout_logp=got["logp"])
+    columns = {name: values for name, values in got.items() if name not in ("length", "finished")}
+    tokens = Table(sequence=sequence, position=position, **columns)
     return Rollouts(prompts, sequences, tokens)
 
 

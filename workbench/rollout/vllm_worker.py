@@ -66,26 +66,26 @@ class Server:
     def generate(
         self, prompts: list[list[int]], temperatures: list[float], seeds: list[int], **shared
     ) -> dict[str, np.ndarray]:
-        """One response per prompt; `shared` holds top_p, max_tokens and stop_token_ids."""
+        """One response per prompt; `shared` holds top_p, max_tokens, stop_token_ids and logprobs, the number of
+        likeliest tokens to tell at each place."""
         from vllm import SamplingParams
 
         parameters = [
-            SamplingParams(temperature=heat, seed=seed, logprobs=0, detokenize=False, **shared)
+            SamplingParams(temperature=heat, seed=seed, detokenize=False, **shared)
             for heat, seed in zip(temperatures, seeds, strict=True)
         ]
         asked = [{"prompt_token_ids": ids} for ids in prompts]
         outputs = self.llm.generate(asked, parameters, use_tqdm=False, lora_request=self.adapter_request)
         responses = [output.outputs[0] for output in outputs]
-        logps = [
-            given[token].logprob
-            for response in responses
-            for token, given in zip(response.token_ids, response.logprobs, strict=True)
-        ]
+        token = np.concatenate([np.asarray(r.token_ids, dtype=np.int64) for r in responses])
+        given = [place for response in responses for place in response.logprobs]
+        logps = [place[own].logprob for own, place in zip(token.tolist(), given, strict=True)]
         return {
             "length": np.array([len(r.token_ids) for r in responses], dtype=np.int64),
-            "token": np.concatenate([np.asarray(r.token_ids, dtype=np.int64) for r in responses]),
-            "logp": np.array(logps, dtype=np.float32),
             "finished": np.array([r.finish_reason == "stop" for r in responses], dtype=bool),
+            "token": token,
+            "rollout_logp": np.array(logps, dtype=np.float32),
+            **likeliest(given, shared["logprobs"]),
         }
 
     def sleep(self) -> None:
@@ -93,6 +93,18 @@ class Server:
 
     def wake(self) -> None:
         self.llm.wake_up()
+
+
+def likeliest(given: list[dict], count: int) -> dict[str, np.ndarray]:
+    """Columns `top1_token`, `top1_logp`, … of the `count` likeliest tokens at each place; `given` has them, and the
+    sampled token, by number."""
+    ranked = [sorted(place, key=lambda number: -place[number].logprob)[:count] for place in given]
+    columns = {}
+    for rank in range(count):
+        columns[f"top{rank + 1}_token"] = np.array([tokens[rank] for tokens in ranked], dtype=np.int64)
+        logps = [place[tokens[rank]].logprob for place, tokens in zip(given, ranked, strict=True)]
+        columns[f"top{rank + 1}_logp"] = np.array(logps, dtype=np.float32)
+    return columns
 
 
 def main(descriptor: int, folder: str) -> None:

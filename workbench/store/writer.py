@@ -88,12 +88,7 @@ class RunWriter:
         self._tables(self.layout.non_finite, step, rollouts, pieces)
 
     def _tables(self, folder: Path, step: int, rollouts: Rollouts, pieces: list[str]) -> None:
-        tokens = rollouts.tokens
-        text = [pieces[i] for i in tokens.token.tolist()]
-        ordered = Table(
-            **{"sequence": tokens.sequence, "position": tokens.position, "token": tokens.token, "piece": text}
-        )
-        ordered = ordered.with_columns(**{name: tokens[name] for name in tokens if name not in ordered})
+        ordered = _with_pieces(rollouts.tokens, pieces)
         # Tokens first: a reader takes a step as present when its sequences are.
         for name, table in (("tokens", ordered), ("sequences", rollouts.sequences)):
             write_table(self.layout.tables(folder, step, name), table)
@@ -128,6 +123,15 @@ class SilentWriter(RunWriter):
         pass
 
     begin = status = metrics = timings = rollouts = non_finite = evaluation = rewind = _nothing
+
+
+def _with_pieces(tokens: Table, pieces: list[str]) -> Table:
+    """Every column of token numbers followed by their texts; the first columns say which token it is."""
+    columns = {"sequence": tokens.sequence, "position": tokens.position}
+    for name in ("token", *(name for name in tokens if name.endswith("_token"))):
+        columns[name] = tokens[name]
+        columns[name.removesuffix("token") + "piece"] = [pieces[i] if i >= 0 else "" for i in tokens[name].tolist()]
+    return Table(**columns | {name: tokens[name] for name in tokens if name not in columns})
 
 
 def write_table(path: Path, table: Table) -> None:

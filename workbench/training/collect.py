@@ -103,7 +103,9 @@ class Collector:
         asked = [self.prompts[i] for i in prompts.id.tolist()]
         rollout = self.config.rollout
         temperature = self.methods.temperature(prompts, torch.full((len(asked),), rollout.temperature))
-        rollouts = self._sample(self.policy, asked, temperature, Stream(self.config.seed, step, "train", first_prompt))
+        stream = Stream(self.config.seed, step, "train", first_prompt)
+        alternatives = self.config.storage.alternatives if self.config.keeps_rollouts(step) else 0
+        rollouts = self._sample(self.policy, asked, temperature, stream, alternatives=alternatives)
         prompt_id = prompts.id.to(rollouts.sequences.prompt.device)[rollouts.sequences.prompt]
         base = torch.full_like(rollouts.sequences.temperature, rollout.temperature)
         at_base = self.config.training.score_temperature == "base"
@@ -148,6 +150,7 @@ class Collector:
             stream,
             top_p=rollout.top_p,
             discriminator=True,
+            alternatives=options.get("alternatives", 0),
         )
 
     def _encoded(self, asked: list[Prompt]) -> list[Tensor]:
@@ -204,7 +207,7 @@ def _joined(parts: list[Rollouts], groups: list[tuple[int, int]]) -> Rollouts:
 
 def _with_responses(rollouts: Rollouts, texts: dict[int, str], policy: Policy) -> Rollouts:
     """Rollouts with the responses at rows `texts` replaced and marked `offline`; what the sampler measured of a token
-    becomes NaN there."""
+    becomes NaN there, or −1 if it is a token's number."""
     written = {row: _response_ids(text, policy) for row, text in texts.items()}
     length = rollouts.sequences.length.clone()
     offline = torch.zeros_like(rollouts.sequences.finished)
@@ -214,7 +217,8 @@ def _with_responses(rollouts: Rollouts, texts: dict[int, str], policy: Policy) -
     def replaced(name: str) -> Tensor:
         parts = list(rollouts.tokens[name].split(rollouts.sequences.length.tolist()))
         for row, ids in written.items():
-            parts[row] = ids if name == "token" else parts[row].new_full(ids.shape, float("nan"))
+            unknown = float("nan") if parts[row].is_floating_point() else -1
+            parts[row] = ids if name == "token" else parts[row].new_full(ids.shape, unknown)
         return torch.cat(parts)
 
     sequence, position = token_index(length)

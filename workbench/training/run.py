@@ -126,7 +126,7 @@ class _Loop:
         step, storage = self.step + 1, self.config.storage
         started = time.perf_counter()
         result = self.trainer.step(step)
-        if step % storage.keep_rollouts_every == 0 or step in (1, self.config.training.steps):
+        if self.config.keeps_rollouts(step):
             self.writer.rollouts(step, result.rollouts, self.trainer.pieces)
         self.writer.timings({"step": step, **result.timings, "time/step": time.perf_counter() - started})
         self.entropy = ema_next(self.entropy, result.metrics["entropy/mean"])

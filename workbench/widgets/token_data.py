@@ -19,6 +19,7 @@ GROUPS, ROLLOUTS = 4, 8
 TOKENS_PER_ROLLOUT = 512
 PAGE_TOKENS = 8_000  # what a live page draws without a pause, before "more" is asked for
 STATIC_TOKENS = 60_000  # about 1.6 MB of JSON, the budget of a report beside plotly.js
+ALTERNATIVE_COST = 0.4  # JSON of one stored alternative, in that of a token without
 MIN_TOKENS_PER_ROLLOUT = 48
 DECIMALS = 3
 TEXT, PROMPT, PIECE = 20_000, 2_000, 200  # characters shown before a text is cut
@@ -184,7 +185,9 @@ def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: i
     """Frames of all kept steps within a budget of tokens: long responses are cut first, then steps are thinned evenly
     (first and last stay). Each frame says how much of its step it shows. Columns are rounded lists."""
     steps = np.asarray(run.rollout_steps)
-    longest = int(run.rollouts(int(steps[-1])).sequences["length"].max())
+    last = run.rollouts(int(steps[-1]))
+    longest = int(last.sequences["length"].max())
+    budget = int(budget / (1 + ALTERNATIVE_COST * len(alternatives(last.tokens))))
     per_response = max(MIN_TOKENS_PER_ROLLOUT, budget // (len(steps) * groups * rollouts))
     limit = min(per_response, TOKENS_PER_ROLLOUT)
     affordable = max(2, budget // (groups * rollouts * max(1, min(limit, longest))))
@@ -258,20 +261,34 @@ def _members(tables: StepTables, group, rollouts: int, marks) -> np.ndarray:
 
 
 def _columns(tables: StepTables, places: np.ndarray, marks) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Distinct pieces of the tokens at `places`, and their columns: `piece` (uint32), numbers (float32), `mark`."""
-    if "piece" in tables.tokens:
-        text = tables.tokens["piece"].iloc[places]
-    else:
-        text = tables.tokens["token"].iloc[places].map(lambda number: f"[{number}]") if len(places) else pd.Series([])
-    codes, pieces = pd.factorize(text)
-    columns = {"piece": codes.astype(np.uint32)}
-    for name in TOKEN_NUMBERS:
+    """Distinct pieces of the tokens at `places` and of the alternatives stored there, and columns: `piece` and `top1`,
+    … (uint32, places among the pieces), numbers and `top1_logp`, … (float32), `mark`."""
+    texts = _texts(tables.tokens.iloc[places])
+    codes, pieces = pd.factorize(np.concatenate(list(texts.values())))
+    columns = {name: part.astype(np.uint32) for name, part in zip(texts, np.split(codes, len(texts)), strict=True)}
+    for name in (*TOKEN_NUMBERS, *(f"{name}_logp" for name in texts if name != "piece")):
         values = tables.numbers(name) if len(places) else None
         if values is not None:
             columns[name] = values[places].astype(np.float32)
     if marks is not None:
         columns["mark"] = np.asarray(marks)[places].astype(np.uint32)
     return [clean(piece, PIECE) for piece in pieces], columns
+
+
+def _texts(tokens: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Text of each token, by its number where no text was recorded, and of its alternatives."""
+    if "piece" in tokens or not len(tokens):
+        own = tokens.get("piece", pd.Series(dtype=object))
+    else:
+        own = tokens["token"].map(lambda number: f"[{number}]")
+    texts = {"piece": own} | {name: tokens[f"{name}_piece"] for name in alternatives(tokens)}
+    return {name: text.to_numpy(dtype=object) for name, text in texts.items()}
+
+
+def alternatives(tokens: pd.DataFrame) -> list[str]:
+    """`top1`, `top2`, … as far as they are stored with a text."""
+    ranks = range(1, 1 + sum(name.startswith("top") and name.endswith("_piece") for name in tokens))
+    return [f"top{rank}" for rank in ranks if f"top{rank}_piece" in tokens and f"top{rank}_logp" in tokens]
 
 
 def _group(tables: StepTables, group, rows: list[dict]) -> dict:

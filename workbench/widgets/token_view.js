@@ -79,7 +79,7 @@ function column(values, Kind) {
 function decode(frame) {
   const columns = {};
   for (const [name, values] of Object.entries(frame.columns)) {
-    columns[name] = column(values, name === "piece" || name === "mark" ? Uint32Array : Float32Array);
+    columns[name] = column(values, /^(piece|mark|top\d+)$/.test(name) ? Uint32Array : Float32Array);
   }
   return { ...frame, columns };
 }
@@ -152,7 +152,9 @@ function createView(root, header, load, ask) {
 
   const tell = (event) => {
     const token = event.target.closest?.(".wb-token");
-    if (token) detail.textContent = describe(token.wb, state.frame);
+    if (!token) return;
+    detail.replaceChildren(describe(token.wb, state.frame), ...alternatives(token.wb, state.frame));
+    detail.style.minHeight = `${detail.offsetHeight}px`; // it never shrinks, lest the tokens move under the pointer
   };
   groups.addEventListener("mouseover", tell);
   groups.addEventListener("focusin", tell);
@@ -400,6 +402,26 @@ function describe({ piece, i, place }, { columns }) {
   if (columns.old_logp) numbers.splice(1, 0, `probability ${show(Math.exp(at(columns.old_logp, place)))}`);
   return `“${seen(piece)}” · position ${i} · ${numbers.join(" · ")}`;
 }
+
+// The likeliest tokens at a place, as far as stored, and the drawn one after them if it is none of them.
+function alternatives({ piece, place }, { columns, pieces }) {
+  const stored = Object.keys(columns).filter((name) => /^top\d+$/.test(name) && at(columns[`${name}_logp`], place) != null);
+  if (!stored.length) return [];
+  const items = stored.map((name) => [pieces[columns[name][place]], columns[`${name}_logp`][place]]).filter(([, logp]) => Number.isFinite(logp));
+  const drawn = at(columns.rollout_logp, place);
+  const isDrawn = ([text, logp]) => text === piece && (drawn == null || Math.abs(logp - drawn) < 1e-4);
+  if (drawn != null && !items.some(isDrawn)) items.push([piece, drawn]);
+  const line = element("div", "wb-tops", "likeliest here: ");
+  line.append(...items.flatMap((item) => {
+    const [text, logp] = item, share = Math.exp(logp);
+    const node = element("span", "wb-top", `“${seen(text)}” ${percent(share)}${isDrawn(item) ? " ✓ drawn" : ""}`);
+    node.style.setProperty("--share", `${100 * share}%`);
+    return [node, " "];
+  }));
+  return [line];
+}
+
+const percent = (share) => share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 
 function moveStep(event, move) {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
