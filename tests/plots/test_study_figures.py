@@ -198,3 +198,53 @@ def test_every_published_table_is_shown_whole_with_its_source():
 def test_figures_of_samples_are_described_and_light(samples, draw):
     fig = getattr(plots, draw)(samples)
     assert plots.summary(fig) and len(json.dumps(fig.to_plotly_json(), default=list)) < 200_000
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    """Seven evaluations of 6 prompts with 8 samples on one set, as `Study.evaluations` gives them."""
+    rng = np.random.default_rng(3)
+    index = pd.MultiIndex.from_product(
+        [ARMS, SEEDS, range(0, 70, 10), ("reduce",), range(6), range(8)],
+        names=["arm", "seed", "step", "set", "prompt", "sample"],
+    )
+    table = index.to_frame(index=False)
+    return table.assign(correct=rng.random(len(table)) < 0.05 + 0.18 * table["prompt"])
+
+
+def test_questions_are_grouped_by_their_accuracy_before_training(samples):
+    fig = plots.accuracy_by_difficulty(samples)
+    own = samples[(samples["arm"] == "clip_higher") & (samples["set"] == "reduce")]
+    rate = own.groupby(["seed", "prompt", "step"])["correct"].mean().unstack("step")
+    hard = rate[rate[0] < 0.2].groupby("seed")[80].mean().mean()
+    (line,) = [trace for trace in traces(fig, "clip_higher") if trace.mode != "none"]
+    assert line.x[0] == pytest.approx(0.1) and line.y[0] == pytest.approx(hard)
+    easy = rate[rate[0] >= 0.8].groupby("seed")[80].mean()
+    assert len(easy) == 0 or line.y[-1] == pytest.approx(easy.mean())
+    (before,) = traces(fig, "before training")
+    assert all(abs(y - x) <= 0.1 for x, y in zip(before.x, before.y, strict=True))
+
+
+def test_fluctuation_is_the_spread_over_the_last_evaluations(evaluations):
+    fig = plots.fluctuation(evaluations)
+    own = evaluations[(evaluations["arm"] == "A<=0") & (evaluations["step"] >= 20)]
+    by_step = own.groupby(["seed", "step"])["correct"].mean().groupby("seed").std()
+    (score,) = traces(fig, "A<=0: Fluctuation of the score")
+    assert list(score.x) == [1, 2, 4, 8] and score.y[-1] == pytest.approx(by_step.mean())
+    spread = own.groupby(["seed", "prompt", "step"])["correct"].mean().groupby(["seed", "prompt"]).agg(["mean", "std"])
+    middle = spread[(spread["mean"] >= 0.4) & (spread["mean"] < 0.6)].groupby("seed")["std"].mean().mean()
+    (question,) = [trace for trace in traces(fig, "A<=0") if trace.mode != "none"]
+    assert question.y[list(question.x).index(0.5)] == pytest.approx(middle)
+    (alone,) = traces(fig, "sampling alone")
+    assert max(alone.y) == pytest.approx(np.sqrt(0.25 / 8))
+    assert plots.summary(fig) and len(json.dumps(fig.to_plotly_json(), default=list)) < 200_000
+
+
+def test_scores_stand_over_all_responses_sampled(scores):
+    steps = pd.MultiIndex.from_product([ARMS, SEEDS, range(1, 81)], names=["arm", "seed", "step"])
+    metrics = steps.to_frame(index=False)
+    metrics["sampling/groups_per_kept"] = np.where(metrics["arm"] == "A<=0", 1.5, np.nan)
+    fig = plots.score_by_rollouts(scores, metrics, "avg")
+    assert list(traces(fig, "grpo")[0].x) == [0, 40, 80] and list(traces(fig, "A<=0")[0].x) == [0, 60, 120]
+    avg = scores[(scores["measure"] == "avg") & (scores["arm"] == "A<=0")].groupby("step")["value"].mean()
+    np.testing.assert_allclose(traces(fig, "A<=0")[0].y, avg)

@@ -19,14 +19,24 @@ from workbench.plots.published import (
     published_tables,
 )
 from workbench.plots.quadrant import inside, quadrants
+from workbench.plots.questions import accuracy_by_difficulty, fluctuation
 from workbench.plots.relations import changes_by_part, entropy_by_position, metrics_together, scores_together
 from workbench.plots.samples import logp_violins, pass_curves, pass_rates, prompt_scatter
 from workbench.plots.sampling import thin
 from workbench.plots.strip import film_strip
-from workbench.plots.study import against_published, arm_curves, entropy_against, published_arms, score_curves, verdicts
+from workbench.plots.study import (
+    against_published,
+    arm_curves,
+    entropy_against,
+    published_arms,
+    score_by_rollouts,
+    score_curves,
+    verdicts,
+)
 from workbench.plots.text import plain
 
 __all__ = [
+    "accuracy_by_difficulty",
     "against_published",
     "arm_curves",
     "changes_by_part",
@@ -36,6 +46,7 @@ __all__ = [
     "entropy_by_position",
     "entropy_by_sign",
     "film_strip",
+    "fluctuation",
     "forecast_bars",
     "forecast_scatter",
     "frontier",
@@ -58,6 +69,7 @@ __all__ = [
     "published_table",
     "published_tables",
     "quadrants",
+    "score_by_rollouts",
     "score_curves",
     "scores_together",
     "summary",

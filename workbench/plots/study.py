@@ -100,6 +100,26 @@ def score_curves(scores: pd.DataFrame, *measures: str) -> go.Figure:
     return describe(fig, f"Evaluation samples, mean over seeds. {'. '.join(said)}.")
 
 
+def score_by_rollouts(scores: pd.DataFrame, metrics: pd.DataFrame, *measures: str) -> go.Figure:
+    """Measures of the evaluations of every arm over the responses sampled so far, those that were not trained on
+    included, in multiples of a step's: mean over seeds. `scores` and `metrics` as `Study.scores` and `Study.metrics`
+    give them."""
+    costs = metrics[["arm", "seed", "step"]].assign(cost=metrics.get("sampling/groups_per_kept", 1.0)).fillna(1.0)
+    costs["cost"] = costs.groupby(["arm", "seed"])["cost"].cumsum()
+    table = scores.merge(costs, on=["arm", "seed", "step"], how="left").fillna({"cost": 0.0})
+    arms = list(dict.fromkeys(table["arm"]))
+    fig, said = panels([title_of(measure) for measure in measures], arms), []
+    for panel, measure in enumerate(measures):
+        title, ends = title_of(measure)[0], []
+        for arm, rows in table[table["measure"] == measure].groupby("arm", sort=False):
+            mean = rows.groupby("step")[["cost", "value"]].mean()
+            add_line(fig, mean["cost"], mean["value"], arm, arms.index(arm), panel, title, markers=True)
+            ends.append(f"{arm} {mean['value'].iloc[-1]:.3g} for {mean['cost'].iloc[-1]:.0f}")
+        fig.layout[x_of(panel)].title.text = "responses sampled, in multiples of a step's"
+        said.append(f"{title}: {told(ends, len(measures))}")
+    return describe(fig, f"Score at the end, and responses sampled until then. {'. '.join(said)}.")
+
+
 def entropy_against(scores: pd.DataFrame, *measures: str, frontier: bool = False) -> go.Figure:
     """Measures of the last evaluation against the entropy of its samples, one panel each and one point per arm (mean
     over seeds, bars: their range), with Spearman's ρ over the arms. Dotted: the least-squares line, or with `frontier`

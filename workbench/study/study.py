@@ -166,6 +166,14 @@ class Study:
             parts.append(_labelled(pd.concat([ends[trained], ends[~trained]]), *key))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "step", "set"])
 
+    def evaluations(self) -> pd.DataFrame:
+        """The samples of every evaluation of every finished run on the task trained on, as `samples` has them."""
+        parts = []
+        for key, run in self.runs.stored.items():
+            evals = run.evals[["step", "set", "prompt", "sample", "correct"]]
+            parts.append(_labelled(evals[evals["set"] == _set(run)], *key))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "step", "set"])
+
     @property
     def targets(self) -> dict[str, float]:
         """Arm -> the entropy (nats) that a claim has it hold, of the arms that have run."""
