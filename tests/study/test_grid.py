@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from workbench.store import import_run
 from workbench.store.files import write_json
 from workbench.store.liveness import this_process
 from workbench.study import cells as cells_module
-from workbench.study.cells import Place, RunCell, Standing, execute_cell, standing
+from workbench.study import executors
+from workbench.study.cells import Place, RunCell, Standing, execute_cell, spawn, standing
 from workbench.study.executors import Resources, gpu_leases, run_local
 from workbench.study.grid import GridFile, expand, grid_of, make_grid, parse_assignments, read_grid
 from workbench.study.running import Plan, execute, plan
@@ -96,6 +98,7 @@ class Script:
 def scripts(monkeypatch, tmp_path):
     """Function (code, …) -> a grid of cells with that code."""
     monkeypatch.setattr(cells_module, "PROGRAM", (sys.executable, "-c"))
+    monkeypatch.setattr(executors, "starter", lambda threads: nullcontext(spawn))
     return lambda *codes: grid_of("g", [Script(f"c{i}", code, tmp_path) for i, code in enumerate(codes)], tmp_path)
 
 

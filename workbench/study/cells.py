@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,25 +125,33 @@ class Place:
         return self.folder / cell.identifier
 
 
-def execute_cell(cell: Cell, place: Place, stopped: Callable[[], bool] = lambda: False) -> int:
+def spawn(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start `python -m workbench` with `arguments` in a process of its own, its output added to the file `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**environment, PARENT_VARIABLE: str(os.getpid())},
+            start_new_session=True,  # an interrupt of the terminal reaches it once, through us
+        )
+
+
+def execute_cell(cell: Cell, place: Place, stopped: Callable[[], bool] = lambda: False, start: Callable = spawn) -> int:
     """Execute `cell` in a child process and return its exit code (0: done; negative: killed by that signal).
 
     The child's output goes to `log.txt` of the cell's folder, `record.json` says when it ran, where and how it ended.
-    On KeyboardInterrupt, or once `stopped()` is true, the child is asked to stop at its next step.
+    On KeyboardInterrupt, or once `stopped()` is true, the child is asked to stop at its next step. `start` makes the
+    child: `spawn`, or `WarmProcess.start`.
     """
     folder = place.of(cell)
     folder.mkdir(parents=True, exist_ok=True)
     record = {"cell": cell.identifier, "varied": dict(cell.varied), **this_process(), "started": time.time()}
     write_json(folder / "record.json", record)
-    with (folder / "log.txt").open("ab") as log, beating(folder / "record.json"):
-        child = subprocess.Popen(
-            [*PROGRAM, *cell.command(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, PARENT_VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1", **place.environment},
-            start_new_session=True,  # an interrupt of the terminal reaches it once, through us
-        )
+    with beating(folder / "record.json"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **place.environment}
+        child = start(cell.command(folder), folder / "log.txt", environment)
         try:
             while child.poll() is None and not stopped():
                 time.sleep(POLL_SECONDS)

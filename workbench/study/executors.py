@@ -10,15 +10,18 @@ import io
 import os
 import queue
 import shutil
+import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workbench.study.cells import Cell, Place, execute_cell
+from workbench.study.cells import Cell, Place, execute_cell, spawn
+from workbench.study.warm import WarmProcess
 
 Report = Callable[[Cell, BaseException | None], None]
 """Called with every cell whose execution has ended, and with what kept it from being executed at all, if anything."""
@@ -47,20 +50,20 @@ def run_local(cells: Sequence[Cell], place: Place, report: Report, resources: Re
     stopped, closed = threading.Event(), threading.Event()
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // jobs)))}
 
-    def execute(cell: Cell) -> int | None:
+    def execute(cell: Cell, start: Callable) -> int | None:
         if closed.is_set():
             return None
         lease, code = free.get(), 1
         try:
-            code = execute_cell(cell, replace(place, environment=threads | lease), stopped.is_set)
+            code = execute_cell(cell, replace(place, environment=threads | lease), stopped.is_set, start)
             return code
         finally:
             free.put(lease)
             if fail_fast and code:
                 closed.set()
 
-    with ThreadPoolExecutor(jobs, "cell") as pool:
-        running = {pool.submit(execute, cell): cell for cell in cells}
+    with starter(threads) as start, ThreadPoolExecutor(jobs, "cell") as pool:
+        running = {pool.submit(execute, cell, start): cell for cell in cells}
         try:
             for future, cell in _as_they_end(running):
                 if future.exception() or future.result() is not None:
@@ -69,6 +72,17 @@ def run_local(cells: Sequence[Cell], place: Place, report: Report, resources: Re
             closed.set()
             stopped.set()
             raise
+
+
+@contextmanager
+def starter(threads: dict[str, str]) -> Iterator[Callable]:
+    """What starts the children of `run_local`: a process forks them that has imported everything, where the system
+    takes it well to fork a process that has torch. `threads`: the environment that says how many threads they use."""
+    if sys.platform != "linux":
+        yield spawn
+        return
+    with WarmProcess({**os.environ, "PYTHONUNBUFFERED": "1", **threads}) as warm:
+        yield warm.start
 
 
 def run_ray(
