@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import workbench as wb
+from workbench.store import Run
 from workbench.study.cells import RunCell, spawn
 from workbench.study.warm import WarmProcess
 
@@ -39,6 +40,14 @@ def test_a_run_is_the_one_a_process_of_its_own_would_train(warm, tmp_path):
         made[name] = (own.output / "metrics.jsonl").read_bytes()
         assert f"run {own.identifier} is finished" in (folder / "log.txt").read_text()
     assert made["forked"] == made["spawned"]
+
+
+def test_children_compute_with_as_many_threads_as_they_are_told(tmp_path):
+    own, environment = cell(tmp_path, **{"training.steps": 1}), ENVIRONMENT | {"OMP_NUM_THREADS": "2"}
+    with WarmProcess(environment) as two:
+        child = two.start(own.command(tmp_path), tmp_path / "log.txt", environment)
+        assert child.wait(120) == 0
+    assert Run(own.output).provenance["threads"] == 2
 
 
 def test_exit_codes_and_what_was_said_come_back(warm, tmp_path):
