@@ -4,13 +4,14 @@ import json
 import os
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.synthetic import HOSTILE, write_run, write_status
 from workbench.plots import plain
 from workbench.store import curve_table, last_row, open_run
-from workbench.widgets import run_data
+from workbench.widgets import run_data, token_data
 from workbench.widgets.data_table import DataTable
 from workbench.widgets.explorer import Explorer, PlainExplorer
 from workbench.widgets.monitor import Heartbeat, Monitor
@@ -136,6 +137,16 @@ def test_pairs_keep_steps_with_prompts_in_common(root):
     texts = both.tokens.groupby("sequence")["piece"].agg("".join)
     assert texts.tolist() == both.sequences["text"].tolist()
     assert PairedRuns(first, second).rollout_steps == first.rollout_steps  # the same made-up prompts
+
+
+def test_one_of_two_runs_may_have_no_alternatives(tmp_path):
+    runs = [open_run(write_run(tmp_path / f"run-{seed}-0000abcd", seed=seed)) for seed in (0, 1)]
+    for path in (runs[1].path / "rollouts").glob("*.tokens.parquet"):
+        tokens = pd.read_parquet(path)
+        tokens.drop(columns=[name for name in tokens if name.startswith("top")]).to_parquet(path)
+    frame = token_data.frame(PairedRuns(*runs), 8)
+    with_them = np.isfinite(frame["columns"]["top1_logp"])
+    assert 0 < with_them.sum() < len(with_them) and frame["columns"]["top1"].max() < len(frame["pieces"])
 
 
 def test_batch_runs_get_plain_figures(root):

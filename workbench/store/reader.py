@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,11 @@ class Run:
         """The sequence table of one kept step alone. Raises `KeyError` naming the kept steps."""
         return self._table(step, "sequences")
 
+    def token_columns(self, step: int, names: Sequence[str]) -> pd.DataFrame:
+        """Those of the token columns `names` that a kept step has; reads these alone. Raises as `rollouts` does."""
+        file = pq.ParquetFile(self._rollout(step, "tokens"))
+        return file.read(columns=[name for name in names if name in file.schema_arrow.names]).to_pandas()
+
     def prompts(self) -> pd.DataFrame:
         """Which prompts stand in which kept step: `step`, and of `prompt_id`, `prompt_text`, `prompt` what is recorded;
         one row per step and prompt. Reads these columns alone."""
@@ -111,9 +117,12 @@ class Run:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"step": []})
 
     def _table(self, step: int, name: str) -> pd.DataFrame:
+        return pd.read_parquet(self._rollout(step, name))
+
+    def _rollout(self, step: int, name: str) -> Path:
         if not self._layout.rollout(step, "sequences").exists():
             raise KeyError(f"run {self.id} kept no rollouts of step {step}; kept steps: {self.rollout_steps}")
-        return pd.read_parquet(self._layout.rollout(step, name))
+        return self._layout.rollout(step, name)
 
     @property
     def evals(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +52,9 @@ class PairedRuns:
 
     def sequences(self, step: int) -> pd.DataFrame:
         return self.rollouts(step).sequences
+
+    def token_columns(self, step: int, names: Sequence[str]) -> pd.DataFrame:
+        return self.rollouts(step).tokens.filter(names)
 
     def rollouts(self, step: int) -> StoredRollouts:
         """Both runs' responses to the prompts in common, prompt by prompt."""

@@ -27,6 +27,7 @@ TOKEN_NUMBERS = (
     "entropy", "logp", "old_logp", "rollout_logp", "ref_logp", "advantage", "ratio", "weight", "change", "gap",
     "difference",
 )  # fmt: skip
+SCALED = ("entropy", "entropy_before", "entropy_after", "old_logp", "expected_discriminator", "difference")
 SORTS = ("stored order", "lowest reward", "highest entropy", "most entropy lost")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -83,12 +84,7 @@ class StepTables:
 
     def numbers(self, name: str) -> np.ndarray | None:
         """Token column `name`, float32, derived ones included; None where it was not recorded."""
-        tokens = self.tokens
-        if name == "change":
-            return _difference(tokens, "entropy_after", "entropy_before" if "entropy_before" in tokens else "entropy")
-        if name == "gap":
-            return discriminator_gap(tokens)
-        return tokens[name].to_numpy(dtype=np.float32) if name in tokens else None
+        return _numbers(self.tokens, name)
 
 
 def discriminator_gap(tokens: pd.DataFrame) -> np.ndarray | None:
@@ -128,9 +124,16 @@ def scales(run) -> dict[str, float]:
     """Ends of the colour scales: the 99th percentile of the size over the first and last kept step, rounded up to two
     digits, so that one colour means one value at every step. Entropy in steps of 0.25 nats."""
     steps = run.rollout_steps
-    tables = [load(run, step) for step in sorted({steps[0], steps[-1]})]
-    out = {"logp": 5.0, "advantage": 2.0, "entropy": _ceiling(tables, "entropy", 0.25, 0.25)}
-    return out | {name: _ceiling(tables, name, 0.01, 0.05) for name in ("change", "gap", "difference")} | {"ratio": 0.4}
+    ends = [_scaled_columns(run, step) for step in sorted({steps[0], steps[-1]})]
+    out = {"logp": 5.0, "advantage": 2.0, "entropy": _ceiling(ends, "entropy", 0.25, 0.25)}
+    return out | {name: _ceiling(ends, name, 0.01, 0.05) for name in ("change", "gap", "difference")} | {"ratio": 0.4}
+
+
+def _scaled_columns(run, step: int) -> pd.DataFrame:
+    try:
+        return run.token_columns(step, SCALED)
+    except FileNotFoundError:
+        return pd.DataFrame()
 
 
 def entropy_ceiling(run) -> float:
@@ -281,7 +284,8 @@ def _texts(tokens: pd.DataFrame) -> dict[str, np.ndarray]:
         own = tokens.get("piece", pd.Series(dtype=object))
     else:
         own = tokens["token"].map(lambda number: f"[{number}]")
-    texts = {"piece": own} | {name: tokens[f"{name}_piece"] for name in alternatives(tokens)}
+    # Two runs side by side may differ in how many alternatives they stored.
+    texts = {"piece": own} | {name: tokens[f"{name}_piece"].fillna("") for name in alternatives(tokens)}
     return {name: text.to_numpy(dtype=object) for name, text in texts.items()}
 
 
@@ -333,12 +337,21 @@ def _listed(frame: dict) -> dict:
     return frame | {"columns": columns}
 
 
-def _ceiling(tables: list[StepTables], name: str, step: float, least: float) -> float:
-    values = [v for t in tables if (v := t.numbers(name)) is not None]
+def _ceiling(tables: list[pd.DataFrame], name: str, step: float, least: float) -> float:
+    values = [v for tokens in tables if (v := _numbers(tokens, name)) is not None]
     finite = np.abs(np.concatenate(values)) if values else np.zeros(0)
     finite = finite[np.isfinite(finite)]
     top = float(np.quantile(finite, 0.99)) if len(finite) else math.nan
     return max(least, round(math.ceil(top / step) * step, 6)) if math.isfinite(top) else 1.0
+
+
+def _numbers(tokens: pd.DataFrame, name: str) -> np.ndarray | None:
+    """See `StepTables.numbers`."""
+    if name == "change":
+        return _difference(tokens, "entropy_after", "entropy_before" if "entropy_before" in tokens else "entropy")
+    if name == "gap":
+        return discriminator_gap(tokens)
+    return tokens[name].to_numpy(dtype=np.float32) if name in tokens else None
 
 
 def _difference(tokens: pd.DataFrame, after: str, before: str) -> np.ndarray | None:
