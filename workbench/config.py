@@ -275,7 +275,8 @@ class RunConfig(Section):
         Fields named in `HASHED_IF_SET` count only where they differ from their default, so that a run made before
         there were such fields keeps its hash, and with it its folder.
         """
-        outside = {"name": True, "storage": True, "policy": {"device", "activation_checkpointing"}, "rollout": {"vllm"}}
+        machine = {"device", "activation_checkpointing", "kernels"}
+        outside = {"name": True, "storage": True, "policy": machine, "rollout": {"vllm"}}
         content = self.model_dump(mode="json", exclude=outside)
         for section, fields in HASHED_IF_SET.items():
             plain = type(getattr(self, section))().model_dump(mode="json")

@@ -40,6 +40,9 @@ class PolicyConfig(Section):
     activation_checkpointing: bool = Field(
         False, description="keep each layer's input alone and compute the layer again in backward: memory for time"
     )
+    kernels: bool = Field(
+        True, description="Triton kernels in the head on an NVIDIA GPU; false: torch alone. Only rounding differs"
+    )
     device: str = Field("auto", description="'auto' (CUDA if present), 'cpu', 'cuda', 'cuda:1', …")
 
     @model_validator(mode="after")

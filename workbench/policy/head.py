@@ -151,7 +151,7 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_logp, grad_entropy, _sum_p2, _sum_p2_logp):
         hidden, weight, bias, target, temperature, logp, entropy, top, rest = ctx.saved_tensors
-        own, level, slope = _coefficients(grad_logp, grad_entropy, logp, entropy, rest)
+        own, level, slope = coefficients(grad_logp, grad_entropy, logp, entropy, rest)
         walk = _Walk.over(hidden, weight, bias, temperature, ctx.elements)
         space, (to_hidden, to_weight, to_bias) = walk.space(), ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(walk.hidden) if to_hidden else None
@@ -180,7 +180,7 @@ class _FusedHead(torch.autograd.Function):
         )
 
 
-def _coefficients(grad_logp, grad_entropy, logp, entropy, rest) -> tuple[Tensor, Tensor, Tensor | None]:
+def coefficients(grad_logp, grad_entropy, logp, entropy, rest) -> tuple[Tensor, Tensor, Tensor | None]:
     """∂loss/∂z_v of a token is e^{d_v}·(level + slope·d_v), and `own` where v is the target; slope None means 0.
 
     From ∂logp/∂z_v = [v = target] − p_v and ∂H/∂z_v = −p_v (log p_v + H), with p_v = e^{d_v}/(1 + r). Where the target

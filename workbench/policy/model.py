@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -39,8 +40,9 @@ class Policy:
     """A causal LM on one device, or divided among the devices of all ranks.
 
     `model` is any transformers causal LM that supports the attention interface; `precision` ("float32", "bfloat16" or
-    "float16") is the dtype of the matrix products. The head always works in fp32. `adapted` is peft's view of the same
-    model where it has adapters; then they alone are trained.
+    "float16") is the dtype of the matrix products. The head works in fp32; on a GPU with `kernels`
+    its products are in `precision` as well, summed in fp32. `adapted` is peft's view of the same model where it has
+    adapters; then they alone are trained.
     """
 
     def __init__(
@@ -56,11 +58,27 @@ class Policy:
         self.device = model.device
         self.eos_ids = _eos_ids(model, tokenizer)
         self.sharding: Sharding | None = None
+        self.kernels = True
+
+    @property
+    def kernel_dtype(self) -> torch.dtype | None:
+        """The dtype of the head's products where Triton kernels take it over; None where torch does it, in fp32."""
+        found = self.device.type == "cuda" and find_spec("triton") is not None
+        return self.precision if self.kernels and found else None
+
+    def check_kernels(self) -> None:
+        """Compare the head's Triton kernels, where they are used, with torch on this device. Raises `ValueError`."""
+        if self.kernel_dtype is not None:
+            from workbench.policy import head_kernels
+
+            vocabulary = len(self.model.get_output_embeddings().weight)
+            head_kernels.check(self.device, vocabulary, self.kernel_dtype)
 
     def divide(self, device: str) -> None:
         """Divide the weights among all ranks; this one's part goes to `device`. Weights are whole only inside `within`
         and `whole`, and `parameters` are new objects."""
         self.sharding, self.device = Sharding(self.model, device), torch.device(device)
+        self.check_kernels()
 
     def within(self, call: Callable):
         """`call()`, which may use the weights: one forward pass. On many ranks all of them have to make it."""
@@ -84,11 +102,20 @@ class Policy:
     def head(self, hidden: Tensor, target: Tensor, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
         """hidden [N, D], target [N], temperature [N] -> per-token statistics [N]."""
         layer = self.model.get_output_embeddings()
-        return fused_head(hidden, layer.weight, target, temperature, layer.bias, with_sums=with_sums)
+        inputs = (layer.weight, target, temperature, layer.bias)
+        if self.kernel_dtype is None:
+            return fused_head(hidden, *inputs, with_sums=with_sums)
+        from workbench.policy import head_kernels  # brings triton
+
+        return head_kernels.kernel_head(hidden.to(self.kernel_dtype), *inputs, with_sums=with_sums)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 logits [N, V] of hidden [N, D], at temperature 1."""
-        layer = self.model.get_output_embeddings()
+        layer, dtype = self.model.get_output_embeddings(), self.kernel_dtype
+        if dtype is not None:
+            from workbench.policy import head_kernels
+
+            return head_kernels.logits(hidden.to(dtype), layer.weight.to(dtype), layer.bias)
         bias = None if layer.bias is None else layer.bias.float()
         return torch.nn.functional.linear(hidden.float(), layer.weight.float(), bias)
 
@@ -206,7 +233,9 @@ def load_policy(
     if config.activation_checkpointing:
         checkpoint_layers(model)
     policy = Policy(model.to(device), tokenizer, precision, adapted)
+    policy.kernels = config.kernels
     _refuse_sliding_window(model, name)
+    policy.check_kernels()
     _self_check(policy, name)
     return policy
 

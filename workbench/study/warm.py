@@ -8,6 +8,7 @@ OpenMP that a child would miss.
 from __future__ import annotations
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from workbench.study.launch import PARENT_VARIABLE
 
 POLL_SECONDS = 0.05
 MODULES = ("workbench.training.run", "transformers.models.qwen2.modeling_qwen2", "workbench.__main__")
@@ -137,9 +140,6 @@ def _ended_child() -> tuple[int, int] | None:
 
 def _go_on(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     """In a child: be what `python -m workbench` with these arguments, output and environment would be."""
-    from workbench.__main__ import main
-    from workbench.study.launch import PARENT_VARIABLE
-
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for descriptor in (1, 2):
@@ -147,7 +147,7 @@ def _go_on(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment | {PARENT_VARIABLE: str(os.getppid())})
     sys.argv = ["workbench", *arguments]
-    main()
+    runpy.run_module("workbench", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
