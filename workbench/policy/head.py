@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workbench.policy.gather import gather
+
 CHUNK_ELEMENTS = 1 << 24
 """Logits per product (tokens × vocabulary): 64 MB in fp32, small beside a model, rows enough for an efficient GEMM."""
 BLOCK_ELEMENTS = 1 << 19
@@ -49,8 +51,8 @@ class TokenStatistics:
         return {name: column for name, column in vars(self).items() if column is not None}
 
     def at(self, token: Tensor | slice) -> TokenStatistics:
-        """The statistics of these tokens."""
-        return TokenStatistics(*(None if column is None else column[token] for column in vars(self).values()))
+        """The statistics of these tokens, any of them more than once."""
+        return TokenStatistics(*(None if column is None else gather(column, token) for column in vars(self).values()))
 
 
 def distribution(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

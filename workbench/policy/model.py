@@ -19,6 +19,7 @@ from workbench import ranks
 from workbench.policy import adapters, attention
 from workbench.policy.checkpointing import checkpoint_layers
 from workbench.policy.fused import speed_up_norms
+from workbench.policy.gather import gather
 from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
 from workbench.policy.sharding import Sharding
@@ -123,7 +124,7 @@ class Policy:
         """Last hidden states [N, D] that predict the N response tokens of a packed batch."""
         context = attention.PackedAttention(batch, self.precision)
         hidden = self.hidden(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0), context)
-        return hidden.squeeze(0)[batch.predict_row]
+        return gather(hidden.squeeze(0), batch.predict_row)
 
     def token_statistics(self, batch: PackedBatch, temperature: Tensor, with_sums: bool = False) -> TokenStatistics:
         """Log-prob and entropy (nats) of the N response tokens of a packed batch at `temperature` [N]."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from workbench.config import ObjectiveConfig
 from workbench.methods import Composition, statistics
+from workbench.policy.gather import gather
 from workbench.policy.head import TokenStatistics
 from workbench.policy.model import Policy
 from workbench.policy.packing import pack
@@ -72,7 +73,7 @@ def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[Toke
         return now.columns(), critic.current(policy, hidden, packed, temperature)
 
     now, columns = policy.within(compute)
-    return TokenStatistics(**now).at(token), {name: column[token] for name, column in columns.items()}
+    return TokenStatistics(**now).at(token), {name: gather(column, token) for name, column in columns.items()}
 
 
 def score(policy: Policy, part: Rollouts, with_sums: bool = False) -> TokenStatistics:
