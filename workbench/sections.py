@@ -41,7 +41,9 @@ class PolicyConfig(Section):
         False, description="keep each layer's input alone and compute the layer again in backward: memory for time"
     )
     kernels: bool = Field(
-        True, description="Triton kernels in the head on an NVIDIA GPU; false: torch alone. Only rounding differs"
+        True,
+        description="on an NVIDIA GPU: Triton kernels in the head and, in half precision, FlashAttention over packed "
+        "sequences; false: torch alone. Only rounding differs",
     )
     device: str = Field("auto", description="'auto' (CUDA if present), 'cpu', 'cuda', 'cuda:1', …")
 

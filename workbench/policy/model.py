@@ -24,6 +24,7 @@ from workbench.policy.head import TokenStatistics, fused_head
 from workbench.policy.packing import PackedBatch
 from workbench.policy.sharding import Sharding
 from workbench.policy.tensor_files import read_tensors, write_tensors
+from workbench.policy.varlen import VarlenAttention
 from workbench.sections import PolicyConfig
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving happen many times a run; a run prints lines
@@ -122,7 +123,8 @@ class Policy:
 
     def response_hidden(self, batch: PackedBatch) -> Tensor:
         """Last hidden states [N, D] that predict the N response tokens of a packed batch."""
-        context = attention.PackedAttention(batch, self.precision)
+        flash = self.kernel_dtype in HALF
+        context = VarlenAttention(batch) if flash else attention.PackedAttention(batch, self.precision)
         hidden = self.hidden(batch.input_ids.unsqueeze(0), batch.position_ids.unsqueeze(0), context)
         return gather(hidden.squeeze(0), batch.predict_row)
 
