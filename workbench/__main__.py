@@ -85,6 +85,26 @@ def train(
 
 
 @main.command()
+@click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--preset", default="cpu", show_default=True, help=f"Start from this preset: {', '.join(wb.PRESETS)}.")
+@click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Start from this YAML file instead.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
+@told_plainly
+def serve(overrides: tuple[str, ...], preset: str, config_path: str | None, host: str, port: int) -> None:
+    """Start a vLLM server to sample for a run with this config, on the GPUs this process sees.
+
+    The run finds it by rollout.engine=vllm rollout.vllm.server=http://HOST:PORT. Who reaches the server can load
+    weights into it: let it listen where only the trainer is.
+    """
+    values = parse_overrides(overrides)
+    config = wb.load_config(config_path, values) if config_path else wb.preset(preset, values)
+    from workbench.rollout.vllm_server import serve as run_server
+
+    sys.exit(run_server(config.policy, config.rollout.vllm, host, port))
+
+
+@main.command()
 @click.argument("subject", metavar="RUN_OR_MODEL")
 @click.option("--sets", default="reduce", show_default=True, help="Evaluation sets, separated by commas.")
 @click.option("--prompts", default=256, show_default=True, help="Prompts per set.")

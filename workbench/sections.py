@@ -69,6 +69,12 @@ class VllmConfig(Section):
     max_sequences: int = Field(512, ge=1, description="responses in progress at a time")
     max_length: int = Field(0, ge=0, description="longest prompt and response together, in tokens; 0: the model's own")
     tensor_parallel: int = Field(1, ge=1, description="devices the sampler's weights are split over")
+    server: str = Field(
+        "", description="address of a server to sample with, as `python -m workbench serve` starts it; empty: one's own"
+    )
+    exchange: str = Field(
+        "", description="folder that trainer and server both see, for weights on their way; empty: shared memory"
+    )
     sleep: bool = Field(False, description="give the cache's and the weights' GPU memory back while the trainer works")
 
 

@@ -7,11 +7,14 @@ from workbench.rollout.native import NativeEngine
 from workbench.rollout.ranked import Engine, RankedEngine
 from workbench.rollout.streams import Stream
 from workbench.rollout.vllm import EngineDied, VllmEngine
+from workbench.rollout.vllm_server import VllmServerEngine
 
 
 def make_engine(config: RolloutConfig, policy: Policy) -> Engine:
     """The engine that `config` names, sampling from `policy`; on every rank one. Raises `ValueError` if it is not
     installed, or wants devices that are the other ranks'."""
+    if config.engine == "vllm" and config.vllm.server:
+        return shared(VllmServerEngine(policy, config.vllm))
     if config.engine == "vllm" and config.vllm.tensor_parallel > 1 and ranks.count() > 1:
         raise ValueError(
             f"rollout.vllm.tensor_parallel {config.vllm.tensor_parallel} would take the devices of other ranks, each "

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,20 +49,23 @@ class EngineDied(RuntimeError):
     """The process of the sampling engine has ended, or vLLM failed in it."""
 
 
-class VllmEngine:
-    """Samples with vLLM from the weights `policy` had when `weights_changed` was last called, or at the start.
-
-    The process starts with the first `generate`. Close it with `close`; it also ends with this process.
-    """
+class VllmSampling:
+    """Sampling by a vLLM, wherever it runs: `_begin` gives it the policy's weights, `_sample` asks it, `_end` lets it
+    rest."""
 
     def __init__(self, policy: Policy, config: VllmConfig):
-        if find_spec("vllm") is None:
-            raise ValueError(
-                "rollout.engine 'vllm' needs vLLM, which is not installed; run `make vllm`, or set it to 'native'"
-            )
         self.policy, self.config = policy, config
-        self.process: subprocess.Popen | None = None
-        self._stale, self._syncs = True, 0
+        self._stale = True
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _sample(self, **arguments) -> dict[str, np.ndarray]:
+        """Columns of the responses, see `workbench.rollout.vllm_worker.Server.generate`, which has the arguments."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """Nothing to do unless told otherwise."""
 
     def generate(
         self,
@@ -83,8 +87,7 @@ class VllmEngine:
         self._begin()
         count = len(prompts)
         heat = temperature.double().repeat_interleave(samples)
-        answer = self._ask(
-            "generate",
+        answer = self._sample(
             prompts=[ids.tolist() for ids in prompts for _ in range(samples)],
             temperatures=heat.tolist(),
             seeds=[request_seed(stream, prompt, sample) for prompt in range(count) for sample in range(samples)],
@@ -93,8 +96,7 @@ class VllmEngine:
             stop_token_ids=list(self.policy.eos_ids),
             logprobs=alternatives,
         )
-        if self.config.sleep:
-            self._ask("sleep")
+        self._end()
         device = self.policy.device
         got = {name: torch.from_numpy(values).to(device) for name, values in answer.items()}
         rollouts = _rollouts([ids.to(device) for ids in prompts], samples, heat.float().to(device), got)
@@ -105,6 +107,26 @@ class VllmEngine:
     def weights_changed(self) -> None:
         """The policy is not what it was: send it before the next sampling."""
         self._stale = True
+
+
+class VllmEngine(VllmSampling):
+    """Samples with vLLM from the weights `policy` had when `weights_changed` was last called, or at the start.
+
+    The process starts with the first `generate`. Close it with `close`; it also ends with this process.
+    """
+
+    def __init__(self, policy: Policy, config: VllmConfig):
+        require_vllm()
+        super().__init__(policy, config)
+        self.process: subprocess.Popen | None = None
+        self._syncs = 0
+
+    def _sample(self, **arguments) -> dict[str, np.ndarray]:
+        return self._ask("generate", **arguments)
+
+    def _end(self) -> None:
+        if self.config.sleep:
+            self._ask("sleep")
 
     def close(self) -> None:
         """End the process and free its memory and the shared files; sampling again starts a new one."""
@@ -137,8 +159,7 @@ class VllmEngine:
             shutil.rmtree(folder)
 
     def _start(self) -> None:
-        memory = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(prefix="workbench-vllm-", dir=memory if memory.is_dir() else None))
+        self.folder = Path(tempfile.mkdtemp(prefix="workbench-vllm-", dir=shared_memory()))
         ours, theirs = socket.socketpair()
         with theirs, (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -156,42 +177,13 @@ class VllmEngine:
         config = self.policy.model.config.__class__.from_dict(self.policy.model.config.to_dict())
         config.tie_word_embeddings = False
         config.save_pretrained(self.folder / "model")
-        self._ask("start", **self._settings())
-
-    def _settings(self) -> dict:
-        on_gpu = self.policy.device.type == "cuda"
         rank = 0 if self.policy.adapted is None else self.policy.adapted.peft_config["default"].r
-        lora = {"enable_lora": True, "max_lora_rank": max(8, rank), "max_loras": 1} if rank else {}
-        return {
-            "model": str(self.folder / "model"),
-            "load_format": "dummy",
-            "skip_tokenizer_init": True,
-            "generation_config": "vllm",
-            "dtype": str(self.policy.precision).removeprefix("torch."),
-            "logprobs_mode": "processed_logprobs",
-            "tensor_parallel_size": self.config.tensor_parallel,
-            "max_num_seqs": self.config.max_sequences,
-            "max_model_len": self.config.max_length or None,
-            "kv_cache_memory_bytes": int(self.config.cache_gib * 2**30),
-            "enable_sleep_mode": self.config.sleep,
-            "enforce_eager": not on_gpu,  # on CPU compilation takes minutes
-            **lora,
-        }
+        precision, on_gpu = str(self.policy.precision).removeprefix("torch."), self.policy.device.type == "cuda"
+        self._ask("start", **engine_settings(str(self.folder / "model"), precision, rank, self.config, on_gpu))
 
     def _send_weights(self) -> None:
-        """Write the model's weights, in the dtype vLLM computes in, to the shared file, and have them loaded."""
-        path, weights = self.folder / "weights", model_weights(self.policy)
-        dtype = self.policy.precision
-        entries: list[Entry] = []
-        size = 0
-        for name, tensor in weights.items():
-            entries.append((name, str(dtype).removeprefix("torch."), tuple(tensor.shape), size))
-            size += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        with path.open("ab") as file:
-            file.truncate(size)
-        for (_, target), tensor in zip(shared_tensors(str(path), entries), weights.values(), strict=True):
-            target.copy_(tensor)
-        self._ask("load", path=str(path), entries=entries)
+        path = self.folder / "weights"
+        self._ask("load", path=str(path), entries=write_weights(self.policy, path))
         if self.policy.adapted is not None:
             path.unlink()  # the base goes over once
 
@@ -209,6 +201,55 @@ class VllmEngine:
         lines = (self.folder / "log").read_text(errors="replace").splitlines()[-LOG_LINES:]
         self.close()
         return f"the vLLM engine {what}; train the same config to continue. Its last lines:\n" + "\n".join(lines)
+
+
+def require_vllm() -> None:
+    """Raises `ValueError` if vLLM is not installed."""
+    if find_spec("vllm") is None:
+        raise ValueError(
+            "rollout.engine 'vllm' needs vLLM, which is not installed; run `make vllm`, or set it to 'native'"
+        )
+
+
+def shared_memory() -> Path | None:
+    """Where files never touch a disk; None where there is no such place."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
+
+
+def engine_settings(model: str, precision: str, lora_rank: int, config: VllmConfig, on_gpu: bool) -> dict:
+    """vLLM's settings for a model whose weights are sent."""
+    lora = {"enable_lora": True, "max_lora_rank": max(8, lora_rank), "max_loras": 1} if lora_rank else {}
+    return {
+        "model": model,
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "dtype": precision,
+        "logprobs_mode": "processed_logprobs",
+        "tensor_parallel_size": config.tensor_parallel,
+        "max_num_seqs": config.max_sequences,
+        "max_model_len": config.max_length or None,
+        "kv_cache_memory_bytes": int(config.cache_gib * 2**30),
+        "enable_sleep_mode": config.sleep,
+        "enforce_eager": not on_gpu,  # on CPU compilation takes minutes
+        **lora,
+    }
+
+
+def write_weights(policy: Policy, path: Path) -> list[Entry]:
+    """Write the model's weights, in the dtype vLLM computes in, to the shared file `path`; says what lies where."""
+    weights, dtype = model_weights(policy), policy.precision
+    entries: list[Entry] = []
+    size = 0
+    for name, tensor in weights.items():
+        entries.append((name, str(dtype).removeprefix("torch."), tuple(tensor.shape), size))
+        size += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    with path.open("ab") as file:
+        file.truncate(size)
+    for (_, target), tensor in zip(shared_tensors(str(path), entries), weights.values(), strict=True):
+        target.copy_(tensor)
+    return entries
 
 
 def model_weights(policy: Policy) -> dict[str, Tensor]:

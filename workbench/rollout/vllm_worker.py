@@ -80,12 +80,13 @@ class Server:
         token = np.concatenate([np.asarray(r.token_ids, dtype=np.int64) for r in responses])
         given = [place for response in responses for place in response.logprobs]
         logps = [place[own].logprob for own, place in zip(token.tolist(), given, strict=True)]
+        known = [{number: one.logprob for number, one in place.items()} for place in given]
         return {
             "length": np.array([len(r.token_ids) for r in responses], dtype=np.int64),
             "finished": np.array([r.finish_reason == "stop" for r in responses], dtype=bool),
             "token": token,
             "rollout_logp": np.array(logps, dtype=np.float32),
-            **likeliest(given, shared["logprobs"]),
+            **likeliest(known, shared["logprobs"]),
         }
 
     def sleep(self) -> None:
@@ -95,14 +96,14 @@ class Server:
         self.llm.wake_up()
 
 
-def likeliest(given: list[dict], count: int) -> dict[str, np.ndarray]:
-    """Columns `top1_token`, `top1_logp`, … of the `count` likeliest tokens at each place; `given` has them, and the
-    sampled token, by number."""
-    ranked = [sorted(place, key=lambda number: -place[number].logprob)[:count] for place in given]
+def likeliest(given: list[dict[int, float]], count: int) -> dict[str, np.ndarray]:
+    """Columns `top1_token`, `top1_logp`, … of the `count` likeliest tokens at each place; `given` has their log-probs,
+    and the sampled token's, by number."""
+    ranked = [sorted(place, key=place.get, reverse=True)[:count] for place in given]
     columns = {}
     for rank in range(count):
         columns[f"top{rank + 1}_token"] = np.array([tokens[rank] for tokens in ranked], dtype=np.int64)
-        logps = [place[tokens[rank]].logprob for place, tokens in zip(given, ranked, strict=True)]
+        logps = [place[tokens[rank]] for place, tokens in zip(given, ranked, strict=True)]
         columns[f"top{rank + 1}_logp"] = np.array(logps, dtype=np.float32)
     return columns
 
