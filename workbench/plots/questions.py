@@ -49,7 +49,7 @@ def fluctuation(evaluations: pd.DataFrame) -> go.Figure:
     late = evaluations[evaluations["step"].isin(steps)]
     arms, samples = list(dict.fromkeys(late["arm"])), late["sample"].nunique()
     titles = ["Fluctuation of a question", "Fluctuation of the score"]
-    fig = panels([(titles[0], "s. d. of accuracy; dotted: sampling alone"), (titles[1], "s. d. of accuracy")], arms)
+    fig = panels([(titles[0], "s. d.; dotted: sampling alone"), (titles[1], "s. d. of accuracy")], arms)
     share = np.linspace(0, 1, 41)
     add_line(fig, share, np.sqrt(share * (1 - share) / samples), "sampling alone", 0, dash="dot", legend=False)
     said = []
