@@ -30,12 +30,8 @@ def accuracy_by_difficulty(samples: pd.DataFrame) -> go.Figure:
         add_band(fig, table, arm, index, markers=True)
         hardest, easiest = table.mean(axis=1).iloc[[0, -1]]
         said.append(f"{arm} {hardest:.2f} and {easiest:.2f}")
-    counts = _intervals(prompt_accuracy(chosen[chosen["step"] == chosen["step"].min()])["accuracy"]).value_counts()
     fig.update_layout(xaxis=axis(title="accuracy before training, middle of the interval"), yaxis={"range": [0, 1.02]})
-    return describe(
-        fig, f"Accuracy after training of the hardest and the easiest fifth of the scale ({len(counts)} intervals are "
-        f"filled): {told(said)}.",
-    )  # fmt: skip
+    return describe(fig, f"Accuracy after training in the hardest and the easiest interval: {told(said)}.")
 
 
 def fluctuation(evaluations: pd.DataFrame) -> go.Figure:
@@ -48,6 +44,7 @@ def fluctuation(evaluations: pd.DataFrame) -> go.Figure:
     steps = sorted(evaluations["step"].unique())[-EVALUATIONS:]
     late = evaluations[evaluations["step"].isin(steps)]
     arms, samples = list(dict.fromkeys(late["arm"])), late["sample"].nunique()
+    ks = powers_of_two(samples)
     titles = ["Fluctuation of a question", "Fluctuation of the score"]
     fig = panels([(titles[0], "s. d.; dotted: sampling alone"), (titles[1], "s. d. of accuracy")], arms)
     share = np.linspace(0, 1, 41)
@@ -56,12 +53,11 @@ def fluctuation(evaluations: pd.DataFrame) -> go.Figure:
     for index, arm in enumerate(arms):
         own = late[late["arm"] == arm]
         add_band(fig, _by_question(own), arm, index, 0, titles[0], markers=True)
-        whole = _of_score(own, powers_of_two(samples))
+        whole = _of_score(own, ks)
         add_band(fig, whole, arm, index, 1, titles[1], markers=True)
         few, many = whole.mean(axis=1).iloc[[0, -1]]
         said.append(f"{arm} {few:.3f} → {many:.3f}")
     fig.layout[x_of(0)].title.text = "mean accuracy of the question"
-    ks = powers_of_two(samples)
     fig.layout[x_of(1)].update(type="log", tickvals=ks, ticktext=[str(k) for k in ks])
     fig.layout[x_of(1)].title.text = "samples per question"
     fig.update_layout(yaxis={"rangemode": "tozero"}, yaxis2={"rangemode": "tozero"})
