@@ -6,6 +6,7 @@ puts its weights into a file that both see and has the server load them in place
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -59,10 +60,15 @@ class VllmServerEngine(VllmSampling):
         self._syncs, self._model = 0, NAME
 
     def close(self) -> None:
-        """Delete the exchanged files; the server goes on."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder, self._stale = None, True
+        """Delete the exchanged files and have the server forget the adapter, lest the next run's be refused; the server
+        goes on."""
+        if self.folder is None:
+            return
+        if self._syncs and ranks.is_first():
+            with contextlib.suppress(EngineDied):
+                self.server.post("v1/unload_lora_adapter", lora_name=self._model)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder, self._stale, self._syncs, self._model = None, True, 0, NAME
 
     def _begin(self) -> None:
         if not self._stale:
