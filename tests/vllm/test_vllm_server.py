@@ -104,6 +104,9 @@ def test_adapters_go_over_after_the_base(address):
     folder = engine.folder
     engine.close()
     assert not folder.exists()
+    again = sample(engine)  # as the next run's first adapter would be, under the same name
+    torch.testing.assert_close(again.tokens.rollout_logp, r.tokens.rollout_logp, rtol=1e-3, atol=1e-3)
+    engine.close()
 
 
 def test_a_run_trains_with_it_and_leaves_nothing_behind(address, tmp_path):
