@@ -202,12 +202,17 @@ def grid(arguments: tuple[str, ...], **options) -> None:
 @click.option("--scale", default="cpu", show_default=True, help="Preset of the runs: smoke, cpu, gpu or paper.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of every arm, separated by commas.")
 @click.option("--jobs", default=0, help="Runs at a time.  [default: one per core]")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV of what was measured before, such as docs/scorecard.csv: not trained again; what is new is added.",
+)
 @click.option("--reports", is_flag=True, help="Also execute every study's notebook; the card then leads to its report.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its estimate; compute nothing.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for everything.  [default: outputs]")
 @told_plainly
 def scorecard(scale: str, seeds: str, **options) -> None:
-    """Make the runs of all studies, judge every claim on them, and leave the scorecard's report.
+    """Make the runs that the claims of all studies need, judge every claim, and leave the scorecard's report.
 
     Runs that exist are loaded, interrupted ones continued; Ctrl-C leaves all of it resumable by the same command.
     """

@@ -9,8 +9,9 @@ is the 95 % t interval of the mean. A claim is *reproduced* when the whole inter
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -45,8 +46,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim evaluated: the effect of every seed, mean and interval, and the verdict. `p` is the one-sided p-value of
-    the claim against its opposite; `reason` says why there is no verdict."""
+    """A claim evaluated: the effect of every seed, mean and interval, and the verdict. `recorded` of the seeds have no
+    runs here, `p` is the one-sided p-value of the claim against its opposite; `reason` says why there is no verdict."""
 
     claim: Claim
     verdict: str
@@ -57,6 +58,7 @@ class Finding:
     high: float = math.nan
     p: float = math.nan
     reason: str = ""
+    recorded: int = 0
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
@@ -88,23 +90,28 @@ def p_value(region: Region, values: Sequence[float]) -> float:
     return float(stats.t.sf(distance / error, len(values) - 1))
 
 
-def evaluate(claim: Claim, runs: Measured) -> Finding:
-    """Compute the claim's effect for every seed that all its arms have, and judge it."""
+def evaluate(claim: Claim, runs: Measured, recorded: Mapping[int, float] = MappingProxyType({})) -> Finding:
+    """Compute the claim's effect for every seed that all its arms have, and judge it; of the other seeds their
+    `recorded` values count."""
     try:
-        seeds = tuple(sorted(set.intersection(*(runs.seeds(arm) for arm in claim.arms))))
-        if not seeds:
+        here = set.intersection(*(runs.seeds(arm) for arm in claim.arms))
+        by_seed = {**recorded, **{seed: claim.effect.of(runs, seed) for seed in here}}
+        if not by_seed:
             lacking = [arm for arm in claim.arms if not runs.seeds(arm)] or ["a common seed"]
             raise NotMeasured(f"no finished run of {', '.join(lacking)}")
-        values = tuple(claim.effect.of(runs, seed) for seed in seeds)
     except NotMeasured as missing:
         return Finding(claim, "not run", reason=str(missing))
+    seeds, values = zip(*sorted(by_seed.items()), strict=True)
+    recorded = len(set(seeds) - here)
     if not np.isfinite(values).all():
-        return Finding(claim, "not run", seeds, values, reason="the effect is undefined: a metric has no values")
+        reason = "the effect is undefined: a metric has no values"
+        return Finding(claim, "not run", seeds, values, reason=reason, recorded=recorded)
     low, high = interval(values)
     mean, p = float(np.mean(values)), p_value(claim.effect.region, values)
+    judged, reason = verdict(claim.effect.region, low, high), ""
     if len(seeds) < 2:
-        return Finding(claim, "inconclusive", seeds, values, mean, low, high, p, "one seed has no interval")
-    return Finding(claim, verdict(claim.effect.region, low, high), seeds, values, mean, low, high, p)
+        judged, reason = "inconclusive", "one seed has no interval"
+    return Finding(claim, judged, seeds, values, mean, low, high, p, reason, recorded)
 
 
 def holm(p_values: Sequence[float], level: float = (1 - LEVEL) / 2) -> np.ndarray:

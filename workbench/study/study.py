@@ -24,6 +24,7 @@ from workbench.study.definitions import Definition, arms, claims, definition
 from workbench.study.effects import Held, NotMeasured
 from workbench.study.executors import Resources
 from workbench.study.grid import grid_of
+from workbench.study.record import Entry, Record, commit_of
 from workbench.study.running import execute, plan
 from workbench.study.scores import finite, scores
 
@@ -197,9 +198,38 @@ class Study:
             raise KeyError(f"study {self.name} has no published curves '{name}'; there are: {known}")
         return _curves(self.definition.further[name])
 
-    def findings(self) -> list[Finding]:
-        """Every claim, evaluated on the finished runs, with the published value beside it."""
-        return [evaluate(with_published(claim, self.definition), self.runs) for claim in claims(self.name)]
+    def findings(self, record: Record | None = None) -> list[Finding]:
+        """Every claim, evaluated on the finished runs and, for seeds that lack one, on what `record` holds of the same
+        runs, with the published value beside it."""
+        record = record or Record()
+        return [
+            evaluate(with_published(claim, self.definition), self.runs, self.recorded(claim, record))
+            for claim in claims(self.name)
+        ]
+
+    def recorded(self, claim: Claim, record: Record) -> dict[int, float]:
+        """Seed -> value of the claim's effect, of the seeds `record` holds."""
+        runs = {seed: self.hashes(claim, seed) for seed in self.seeds}
+        return record.values(claim.identifier, repr(claim.effect), runs)
+
+    def entries(self) -> list[Entry]:
+        """What every claim measured at every seed whose runs are finished."""
+        return [
+            Entry(
+                finding.claim.identifier,
+                repr(finding.claim.effect),
+                seed,
+                self.hashes(finding.claim, seed),
+                value,
+                commit_of(self.runs.stored[arm, seed] for arm in finding.claim.arms),
+            )
+            for finding in self.findings()
+            for seed, value in zip(finding.seeds, finding.values, strict=True)
+        ]
+
+    def hashes(self, claim: Claim, seed: int) -> str:
+        """Hashes of the configs of a claim's runs, in order of its arms."""
+        return " ".join(self.cells[arm, seed].config.content_hash for arm in claim.arms)
 
     def claims(self) -> Claims:
         """The claims with their verdicts, as a table."""
