@@ -98,6 +98,10 @@ class Table(Mapping):
     def with_columns(self, **columns: Column) -> Table:
         return Table(**{**self._columns, **columns})
 
+    def without(self, *names: str) -> Table:
+        """The other columns."""
+        return Table(**{name: column for name, column in self._columns.items() if name not in names})
+
     def select(self, rows: Tensor) -> Table:
         """Rows by index (int64) or mask (bool), in the order given."""
         index = rows.nonzero().squeeze(1) if rows.dtype == torch.bool else rows

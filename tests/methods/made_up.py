@@ -1,6 +1,6 @@
 """A made-up rollout batch in fp64 on a tiny policy, and one update on it, for tests that go over all methods."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from workbench.rollout import NativeEngine, Stream
 from workbench.tables import Rollouts
 from workbench.training.advantages import assign_advantages
 from workbench.training.critic import Critic
-from workbench.training.update import accumulate_gradient, score_in_parts
+from workbench.training.update import OLD, accumulate_gradient, old_columns, score_in_parts
 
 PROMPTS = [torch.tensor(ids) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9], [2, 2], [3, 9], [7, 1, 1])]
 SAMPLES, LONGEST = 4, 9
@@ -60,6 +60,13 @@ def made_up_rollouts(policy, noise=0.5, seed=1) -> Rollouts:
         entropy=now.entropy,
         expected_discriminator=now.entropy * now.sum_p2 + now.sum_p2_logp,
     )
+
+
+def on_policy(policy, rollouts: Rollouts, known: bool) -> Rollouts:
+    """The same, old log-probs being the policy's own: attached, or left to the update to find."""
+    if known:
+        return rollouts.with_tokens(**old_columns(score_in_parts(policy, rollouts, 4096, with_sums=True)))
+    return replace(rollouts, tokens=rollouts.tokens.without(*OLD))
 
 
 def made_up_critic(methods: Composition) -> Critic | None:

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 import workbench as wb
+import workbench.training.trainer as module
 from workbench.metrics import ALL_METRICS
 from workbench.training.trainer import Trainer
 from workbench.training.update import score_in_parts
 
 ROUNDING = {"atol": 3e-5, "rtol": 1e-5}
 """Cached decoding and the packed forward add in different orders; logits of size 30 carry 1e-5 of fp32 rounding."""
+ALONE = {"training.updates_per_rollout": 1, "training.old_logp": "trainer"}
 
 
 def trainer(**overrides):
@@ -37,6 +39,36 @@ def test_a_scoring_pass_gives_the_samplers_log_probs():
 def test_with_the_trainers_own_log_probs_the_first_ratio_is_exactly_one():
     tokens = trainer(**{"training.updates_per_rollout": 1, "training.old_logp": "trainer"}).step(1).rollouts.tokens
     assert torch.equal(tokens.logp, tokens.old_logp)
+
+
+@pytest.mark.parametrize(
+    "further", [[], [{"name": "sign_mask", "train": "nonpositive"}, "clip_cov"], ["dynamic_sampling"]]
+)
+def test_one_update_supplies_the_log_probs_a_scoring_pass_would(monkeypatch, further):
+    """Of the tokens that are trained; the responses that the last list drops are scored by themselves."""
+    of_update = trainer(**ALONE | {"methods": ["grpo", *further]})
+    assert not of_update.scores_first
+    calls = []
+    monkeypatch.setattr(module, "score_in_parts", lambda *a, **k: calls.append(a[1]) or score_in_parts(*a, **k))
+    found = of_update.step(1)
+    scored = sum(len(rollouts.sequences) for rollouts in calls)
+    assert scored == (found.rollouts.tokens.update < 0).any() * (found.rollouts.sequences.advantage == 0).sum()
+    monkeypatch.setattr(Trainer, "_scores_first", lambda self: True)
+    by_pass = trainer(**ALONE | {"methods": ["grpo", *further]}).step(1)
+    assert found.metrics.keys() == by_pass.metrics.keys() and set(found.rollouts.tokens) == set(by_pass.rollouts.tokens)
+    for name, value in found.metrics.items():
+        assert value == pytest.approx(by_pass.metrics[name], rel=1e-3, abs=1e-5, nan_ok=True), name
+    for name in ("old_logp", "entropy", "expected_discriminator", "rollout_logp", "logp", "ratio", "weight"):
+        torch.testing.assert_close(
+            found.rollouts.tokens[name], by_pass.rollouts.tokens[name], **ROUNDING, equal_nan=True
+        )
+
+
+@pytest.mark.parametrize(
+    "how", [{"training.updates_per_rollout": 2}, {"methods": ["grpo", "tis"]}, {"methods": ["poad"]}]
+)
+def test_a_scoring_pass_is_made_where_an_update_would_come_too_late(how):
+    assert trainer(**ALONE | how).scores_first and not trainer(**ALONE).scores_first
 
 
 def test_entropy_agrees_with_the_surprise_of_the_samples():

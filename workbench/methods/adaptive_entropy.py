@@ -46,6 +46,9 @@ class AdaptiveEntropy(Method):
         if self.target != "initial" and self.target < 0:
             raise ValueError(f"adaptive_entropy.target is {self.target}, but entropy is never below 0; raise it")
 
+    def needs(self) -> set[str]:
+        return {"old_logp"}
+
     def look(self, rollouts: Rollouts) -> None:
         entropy = float(statistics.mean(rollouts.tokens.entropy))
         if self._target is None:

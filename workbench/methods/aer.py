@@ -88,7 +88,7 @@ class Aer(Method):
 
     def _difficulty(self, rollouts: Rollouts) -> Tensor:
         """w(q) per sequence [S]."""
-        accuracy = rollouts.group_mean(rollouts.sequences.correct.to(rollouts.tokens.entropy.dtype))
+        accuracy = rollouts.group_mean(rollouts.sequences.correct.to(rollouts.tokens.rollout_logp.dtype))
         gap = self.threshold - accuracy
         weights = {
             "linear": lambda: gap / self.threshold,

@@ -16,8 +16,9 @@ What a hook returns is a constant (nothing is differentiated through it), except
 is nothing to add up across them; a statistic over tokens or sequences goes through `workbench.methods.statistics`. So
 no result depends on micro-batches, packing order or the number of processes.
 
-`tokens` always carry `old_logp`, `rollout_logp` and `entropy` (of the policy before the step's updates), and, from
-`advantage` on, `advantage`; more on request, see `NEEDS` in `terms.py`.
+`tokens` always carry `rollout_logp`, from `advantage` on `advantage`, and from `ratio` on `old_logp` and `entropy` of
+the policy before the step's updates. A method whose other hooks read these two asks for them (`needs`), since the
+trainer may learn them from its first forward pass only. More on request, see `NEEDS` in `terms.py`.
 """
 
 from __future__ import annotations

@@ -59,6 +59,9 @@ class ClipB(TokenFilter):
 
     mu: float = Field(2.5, gt=0, description="μ: standard deviations below the mean; .inf is off")
 
+    def needs(self) -> set[str]:
+        return {"old_logp"}
+
     def mask(self, batch: Rollouts, mask: Tensor) -> Tensor:
         s = discriminator(batch.tokens)
         spread = float(statistics.std(s, mask))
@@ -90,7 +93,7 @@ class ClipV(TokenFilter):
     max_fraction: float = Field(1e-4, ge=0, le=1, description="largest share of tokens removed")
 
     def needs(self) -> set[str]:
-        return {"expected_discriminator"} if self._acts() else set()
+        return {"old_logp", "expected_discriminator"} if self._acts() else set()
 
     def cautions(self, config) -> list[str]:
         rollout, task = config.rollout, TASKS.get(config.task.name)
@@ -133,6 +136,9 @@ class DiscriminatorArms(TokenFilter):
 
     positive: Literal["all", "above", "below", "none"] = Field("all", description="tokens with A > 0 that are trained")
     negative: Literal["all", "above", "below", "none"] = Field("all", description="tokens with A < 0 that are trained")
+
+    def needs(self) -> set[str]:
+        return {"old_logp"}
 
     def check(self, config) -> None:
         if self.positive == self.negative == "none":

@@ -29,6 +29,10 @@ class EntropyAdv(Method):
     alpha: float = Field(0.4, ge=0, description="α: advantage per nat; 0 is off")
     kappa: float = Field(2.0, ge=1, description="κ: the bonus is at most |A|/κ")
 
+    def needs(self) -> set[str]:
+        return {"old_logp"} if self.alpha else set()
+
     def advantage(self, rollouts: Rollouts, advantage: Tensor) -> Tensor:
-        bonus = torch.minimum(self.alpha * rollouts.tokens.entropy, advantage.abs() / self.kappa)
-        return advantage + bonus if self.alpha else advantage
+        if not self.alpha:
+            return advantage
+        return advantage + torch.minimum(self.alpha * rollouts.tokens.entropy, advantage.abs() / self.kappa)

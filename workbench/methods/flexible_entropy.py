@@ -56,6 +56,9 @@ class FlexibleEntropy(Method):
             return []
         return ["flexible_entropy is inert: with training.updates_per_rollout 1 every ratio is 1, nothing is clipped"]
 
+    def needs(self) -> set[str]:
+        return {"old_logp"}
+
     def look(self, rollouts: Rollouts) -> None:
         entropy = float(statistics.mean(rollouts.tokens.entropy))
         if self._initial is None:

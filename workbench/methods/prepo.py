@@ -47,7 +47,8 @@ class Prepo(Method):
     _weights: dict[str, float] = PrivateAttr(default_factory=dict)
 
     def needs(self) -> set[str]:
-        return {"prompt_perplexity"} if self.schedule != "off" else set()
+        wanted = {"prompt_perplexity": self.schedule != "off", "old_logp": self.relative_entropy}
+        return {need for need, reads in wanted.items() if reads}
 
     def check(self, config) -> None:
         drawn = self.candidates(config.rollout.prompts)

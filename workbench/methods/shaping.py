@@ -68,6 +68,9 @@ class PerplexityShaping(Window):
     strength: float = Field(0.01, ge=0, description="a; 0 is off")
     variant: Literal["low", "high", "additive", "bug_compat"] = Field("low", description="what is favoured, and how")
 
+    def needs(self) -> set[str]:
+        return {"old_logp"} if self.strength and self.variant != "bug_compat" else set()
+
     def acts(self) -> bool:
         return bool(self.strength) and self.variant != "bug_compat" and self.open()
 

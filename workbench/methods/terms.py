@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NEEDS = {
+    "old_logp": "tokens.old_logp and tokens.entropy of the policy before the step's updates, in hooks before `ratio`",
     "current": "tokens.logp and tokens.current_entropy of the policy about to be updated, on the whole mini-batch "
     "(its graph is held until the update; no second pass)",
     "ref_logp": "tokens.ref_logp: log-prob under the initial policy",

@@ -34,6 +34,9 @@ class Tis(Method):
     cap: float = Field(2.0, ge=1, description="largest weight; .inf is no bound")
     floor: float = Field(0.0, ge=0, le=1, description="smallest weight")
 
+    def needs(self) -> set[str]:
+        return {"old_logp"}
+
     def cautions(self, config) -> list[str]:
         if config.training.old_logp == "trainer":
             return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from workbench import ranks
 from workbench.config import RunConfig
@@ -25,7 +26,7 @@ from workbench.training.change import ChangeMeasure
 from workbench.training.collect import Collected, Collector
 from workbench.training.critic import Critic
 from workbench.training.optimiser import Optimiser
-from workbench.training.update import accumulate_gradient, score_in_parts
+from workbench.training.update import OLD, accumulate_gradient, old_columns, score_in_parts
 
 UPDATE_COLUMNS = ("logp", "current_entropy", "ratio", "clip_low", "clip_high", "weight")
 """What an update leaves in the stored token table; NaN for tokens that were in no update."""
@@ -57,10 +58,19 @@ class Trainer:
         if place is not None:  # after the critic, which starts as a copy
             self.policy.divide(place)
         self.optimiser = Optimiser(self.policy.parameters, config.optimiser, updates, self.policy.precision)
+        self.scores_first = self._scores_first()
         self.collector = Collector(config, self.policy, self.reference, self.methods)
         self.change = ChangeMeasure(config, self.policy)
         self.pieces = _token_texts(self.policy)
         self._class_of_id = torch.from_numpy(classify(self.pieces)).to(self.policy.device)
+
+    def _scores_first(self) -> bool:
+        """Whether log-probs are known before the updates: from the sampler, or because something reads them there. Else
+        the only update's forward pass gives them, for it sees the policy as it was, and a pass over the batch is saved.
+        """
+        training = self.config.training
+        only = training.old_logp == "trainer" and training.updates_per_rollout == 1 and self.critic is None
+        return not only or "old_logp" in self.methods.needs
 
     def _reference(self) -> Policy:
         """The policy the run started from: the model with its adapters off, or a second copy."""
@@ -88,10 +98,10 @@ class Trainer:
             self.methods.look(rollouts)
         with clock.time("measures"):
             rollouts = self.change.before(rollouts, step)
-            metrics = {"step": step, **step_metrics(self._classed(rollouts)), **_sampling(collected)}
         with clock.time("update"):
             rollouts, applied = self._update(rollouts, progress)
         with clock.time("measures"):
+            metrics = {"step": step, **step_metrics(self._classed(rollouts)), **_sampling(collected)}
             metrics |= {**update_metrics(rollouts), **applied, **self.methods.measures()}
             metrics = ranks.from_first(metrics)
         self.methods.observe(metrics)
@@ -105,38 +115,45 @@ class Trainer:
         return rollouts.with_tokens(token_class=self._class_of_id[rollouts.tokens.token])
 
     def _score(self, rollouts: Rollouts) -> Rollouts:
-        """Attach `old_logp`, and what methods need of reference and critic; offline responses have no other
-        log-probs."""
+        """Attach `old_logp` where it is known or needed before the updates, and what methods need of reference and
+        critic."""
         budget = self.config.training.micro_batch_tokens
-        tokens = rollouts.tokens.with_columns(old_logp=rollouts.tokens.rollout_logp)
-        if self.config.training.old_logp == "trainer":
-            now = score_in_parts(self.policy, rollouts, budget, with_sums=True)
-            sampled = torch.where(tokens.rollout_logp.isnan(), now.logp, tokens.rollout_logp)
-            expected = now.entropy * now.sum_p2 + now.sum_p2_logp
-            tokens = tokens.with_columns(
-                old_logp=now.logp, entropy=now.entropy, rollout_logp=sampled, expected_discriminator=expected
-            )
+        if self.config.training.old_logp == "rollout":
+            rollouts = rollouts.with_tokens(old_logp=rollouts.tokens.rollout_logp)
+            _require_sound(rollouts, "old_logp")
+        else:
+            rollouts = replace(rollouts, tokens=rollouts.tokens.without(*OLD))
+            if self.scores_first:
+                rollouts = self._with_old(rollouts)
         if "ref_logp" in self.methods.needs:
-            tokens = tokens.with_columns(ref_logp=score_in_parts(self.reference, rollouts, budget).logp)
-        rollouts = Rollouts(rollouts.prompts, rollouts.sequences, tokens)
-        for column in ("old_logp", "ref_logp"):
-            if column in tokens:
-                require_finite(rollouts, column, tokens[column], "the model's logits are broken; check its precision")
+            rollouts = rollouts.with_tokens(ref_logp=score_in_parts(self.reference, rollouts, budget).logp)
+            _require_sound(rollouts, "ref_logp")
         if self.critic is None:
             return rollouts
         return rollouts.with_tokens(**self.critic.columns(self.policy, rollouts, budget))
 
+    def _with_old(self, rollouts: Rollouts) -> Rollouts:
+        """With the columns `OLD`, by forward passes of the policy as it is."""
+        budget = self.config.training.micro_batch_tokens
+        now = score_in_parts(self.policy, rollouts, budget, with_sums=True)
+        rollouts = rollouts.with_tokens(**old_columns(now))
+        _require_sound(rollouts, "old_logp")
+        return _with_sampled(rollouts)
+
     def _update(self, rollouts: Rollouts, progress: Progress) -> tuple[Rollouts, dict[str, float]]:
-        """N optimiser updates, one pass over the kept sequences. Adds the tokens' `UPDATE_COLUMNS`; returns the applied
-        losses, gradient norms and rates as means over the updates."""
+        """N optimiser updates, one pass over the kept sequences. Adds the tokens' `UPDATE_COLUMNS`, and `OLD` if they
+        were left to the first; returns the applied losses, gradient norms and rates as means over the updates."""
         config, training = self.config, self.config.training
         keep = ranks.from_first(self.methods.keep(rollouts))
-        blank = torch.full_like(rollouts.tokens.old_logp, float("nan"))
-        seen = {name: blank.clone() for name in UPDATE_COLUMNS}
+        names = UPDATE_COLUMNS if self.scores_first else UPDATE_COLUMNS + OLD
+        seen = {name: torch.full_like(rollouts.tokens.advantage, float("nan")) for name in names}
         seen["update"] = torch.full_like(rollouts.tokens.sequence, -1)
         applied: list[dict[str, float]] = []
         for update, rows in enumerate(mini_batches(rollouts, training.updates_per_rollout, config.seed, progress.step)):
-            rows = rows[keep[rows]]
+            rows, left = rows[keep[rows]], rows[~keep[rows]]
+            if not self.scores_first and len(left):
+                scored = self._with_old(rollouts.select_sequences(left)).tokens
+                _put(seen, {name: scored[name] for name in OLD}, _tokens_of(rollouts, left))
             if len(rows) == 0:
                 continue
             self.methods.begin(replace(progress, update=update))
@@ -154,16 +171,40 @@ class Trainer:
                 applied.append({"loss/total": loss, **self.optimiser.step()})
                 if self.critic is not None:
                     applied[-1] |= self.critic.update(batch, training.micro_batch_tokens)
-            is_row = torch.zeros_like(keep)
-            is_row[rows] = True
-            places = rollouts.broadcast_to_tokens(is_row)
+            places = _tokens_of(rollouts, rows)
             done = batch.tokens.with_columns(weight=batch.tokens.weight * batch.tokens.mask)
-            for name in UPDATE_COLUMNS:
-                seen[name][places] = done[name]
+            _put(seen, {name: done[name] for name in names}, places)
             seen["update"][places] = update
         self.engine.weights_changed()
         means = {key: float(np.mean([update[key] for update in applied])) for key in applied[0]} if applied else {}
-        return rollouts.with_tokens(**seen), {**means, "update/count": len(applied)}
+        rollouts = rollouts.with_tokens(**seen)
+        if not self.scores_first:
+            rollouts = _with_sampled(rollouts)
+        return rollouts, {**means, "update/count": len(applied)}
+
+
+def _with_sampled(rollouts: Rollouts) -> Rollouts:
+    """With `rollout_logp` of the responses that nobody sampled: they have no other log-probs than the policy's."""
+    tokens = rollouts.tokens
+    return rollouts.with_tokens(
+        rollout_logp=torch.where(tokens.rollout_logp.isnan(), tokens.old_logp, tokens.rollout_logp)
+    )
+
+
+def _require_sound(rollouts: Rollouts, column: str) -> None:
+    require_finite(rollouts, column, rollouts.tokens[column], "the model's logits are broken; check its precision")
+
+
+def _tokens_of(rollouts: Rollouts, rows: Tensor) -> Tensor:
+    """Mask [N] of the tokens of the sequences `rows`."""
+    chosen = torch.zeros_like(rollouts.sequences.prompt, dtype=torch.bool)
+    chosen[rows] = True
+    return rollouts.broadcast_to_tokens(chosen)
+
+
+def _put(columns: dict[str, Tensor], values: dict[str, Tensor], places: Tensor) -> None:
+    for name, value in values.items():
+        columns[name][places] = value
 
 
 def _sampling(collected: Collected) -> dict[str, float]:

@@ -16,6 +16,9 @@ from workbench.training.batching import by_passes, distinct_responses, joined, p
 from workbench.training.critic import Critic
 from workbench.training.objective import prepare, token_loss
 
+OLD = ("old_logp", "entropy", "expected_discriminator")
+"""Token columns that say what the policy was before a step's updates."""
+
 
 def accumulate_gradient(
     policy: Policy,
@@ -32,26 +35,30 @@ def accumulate_gradient(
 
     A critic over the vocabulary adds its differentiable columns to the tokens that the objective sees.
     Returns the mini-batch with the constants of `prepare` and, as they were before the update, `logp`, `ratio` and
-    `current_entropy`; and the loss. A method that needs the current policy on the whole mini-batch makes all forward
-    passes come before the first backward, so their graphs are held together: memory for the mini-batch, no second pass.
-    Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not finite.
+    `current_entropy`; and the loss. Where the step's log-probs before its updates (`OLD`) are not known yet, they are
+    those of this update, the first, and are attached. A method that needs the current policy on the whole mini-batch
+    makes all forward passes come before the first backward, so their graphs are held together: memory for the
+    mini-batch, no second pass. Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not
+    finite.
     """
-    own = passes(batch, budget)
-    forwards = (forward(policy, batch.select_sequences(one.rows), critic) for one in own)
+    own, first = passes(batch, budget), "old_logp" not in batch.tokens
+    forwards = (forward(policy, batch.select_sequences(one.rows), critic, with_sums=first) for one in own)
     if "current" in methods.needs:
         forwards = list(forwards)
         columns = [{"logp": now.logp.detach(), "current_entropy": now.entropy.detach()} for now, _ in forwards]
-        batch = batch.with_tokens(**joined(own, columns))
+        old = [old_columns(now) for now, _ in forwards] if first else [{}] * len(own)
+        batch = batch.with_tokens(**joined(own, [now | before for now, before in zip(columns, old, strict=True)]))
     batch = prepare(batch, methods, config, max_new_tokens)
     seen: list[dict[str, Tensor]] = []
     for one, (now, columns) in zip(own, forwards, strict=True):
-        tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns)
+        old = old_columns(now) if first else {}
+        tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns, **old)
         ratio = methods.ratio(tokens, now.logp)
         share = tokens.share * 0 if one.blank else tokens.share
         loss = share * token_loss(tokens, ratio, now.logp, now.entropy, methods)
         (loss.sum() * scale if scale != 1 else loss.sum()).backward()
         part = {"logp": now.logp, "ratio": ratio, "current_entropy": now.entropy, "loss": loss}
-        seen.append({name: values.detach() for name, values in part.items()})
+        seen.append({name: values.detach() for name, values in part.items()} | old)
     columns = joined(own, seen)
     loss = columns.pop("loss")
     batch = batch.with_tokens(**columns)
@@ -60,10 +67,19 @@ def accumulate_gradient(
     return batch, statistics.total(loss).item()
 
 
-def forward(policy: Policy, part: Rollouts, critic: Critic | None) -> tuple[TokenStatistics, dict[str, Tensor]]:
+def old_columns(now: TokenStatistics) -> dict[str, Tensor]:
+    """`OLD` out of the statistics, sums included, of the policy before a step's updates."""
+    expected = now.entropy * now.sum_p2 + now.sum_p2_logp
+    columns = {"old_logp": now.logp, "entropy": now.entropy, "expected_discriminator": expected}
+    return {name: column.detach() for name, column in columns.items()}
+
+
+def forward(
+    policy: Policy, part: Rollouts, critic: Critic | None, with_sums: bool = False
+) -> tuple[TokenStatistics, dict[str, Tensor]]:
     """What `score` gives, and the critic's differentiable columns from the same hidden states."""
     if critic is None:
-        return score(policy, part), {}
+        return score(policy, part, with_sums), {}
     once, token = _distinct(part)
     packed, temperature = pack(once), once.broadcast_to_tokens(once.sequences.score_temperature)
 
