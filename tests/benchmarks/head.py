@@ -1,11 +1,12 @@
 """The fused head at a vocabulary of 151,936: accuracy of entropy, cost of entropy, peak memory.
 
-    python -m tests.benchmarks.head [--device cuda] [--tokens 512] [--width 512]
+    python -m tests.benchmarks.head [--device cuda] [--tokens 512] [--widths 128 512 896 1536]
 
 Accuracy: random bfloat16 logits scaled to a mean entropy, the same for every form, fp64 as truth; relative bias of the
-mean and, in brackets, relative RMS error per row. Cost: forward and backward of the head with log-prob and entropy,
-against a twin of the same chunks that computes the log-prob alone, alternating; median of the ratios. Memory: what
-forward and backward need at most beyond inputs and gradients, over tokens, against plain logits.
+mean and, in brackets, relative RMS error per row. Cost: forward and backward of the head, entropy being measured or
+part of the loss, against a twin on the same chunks and blocks that computes the log-prob alone, alternating; medians of
+the ratios. The model under the head is not in it, so in an update the share is smaller still. Memory: what forward and
+backward need at most beyond inputs and gradients, over tokens, against plain logits.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 
-from workbench.policy.head import chunks, distribution, elements_on, fused_head
+from workbench.policy.head import _Walk, distribution, elements_on, fused_head
 
 VOCABULARY = 151_936
 ENTROPIES = (9.8, 2.5, 0.18, 0.01, 0.001, 0.00013)
@@ -62,28 +63,38 @@ def accuracy(device: str, rows: int = 32) -> None:
 
 
 class _LogProbAlone(torch.autograd.Function):
-    """The fused head without entropy: the same chunks, products and recomputation."""
+    """The fused head without entropy: the same chunks and blocks, without what only entropy needs."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, target, size):
-        ctx.save_for_backward(hidden, weight, target)
-        ctx.size = size
-        logp = torch.empty(len(target), device=hidden.device)
-        for rows in chunks(len(target), size):
-            logits = linear(hidden[rows], weight)
-            logp[rows] = logits.gather(1, target[rows, None]).squeeze(1) - logits.logsumexp(-1)
+    def forward(ctx, hidden, weight, target):
+        walk = _walk(hidden, weight)
+        space, logp, norm = walk.space(), torch.empty_like(walk.heat), torch.empty_like(walk.heat)
+        for rows, logits in walk:
+            for own, z in walk.blocks(rows, logits):
+                top = z.amax(-1)
+                total = torch.sub(z, top.unsqueeze(1), out=space[: len(z)]).exp_().sum(-1)
+                norm[own] = top + total.log()
+                logp[own] = z.gather(1, target[own].unsqueeze(1)).squeeze(1) - norm[own]
+        ctx.save_for_backward(hidden, weight, target, norm, logp)
         return logp
 
     @staticmethod
-    def backward(ctx, grad):
-        hidden, weight, target = ctx.saved_tensors
+    def backward(ctx, grad_logp):
+        hidden, weight, target, norm, logp = ctx.saved_tensors
+        walk = _walk(hidden, weight)
+        own = grad_logp * (1 - logp.exp())
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        for rows in chunks(len(target), ctx.size):
-            inner = linear(hidden[rows], weight).softmax(-1).mul_(-grad[rows].unsqueeze(1))
-            inner.scatter_add_(1, target[rows, None], grad[rows].unsqueeze(1))
-            grad_hidden[rows] = inner @ weight
-            grad_weight.addmm_(inner.T, hidden[rows])
-        return grad_hidden, grad_weight, None, None
+        for rows, grad in walk:
+            for part, z in walk.blocks(rows, grad):
+                z.sub_(norm[part].unsqueeze(1)).exp_().mul_(-grad_logp[part].unsqueeze(1))
+                z.scatter_(1, target[part].unsqueeze(1), own[part].unsqueeze(1))
+            torch.mm(grad, weight, out=grad_hidden[rows])
+            grad_weight.addmm_(grad.T, hidden[rows])
+        return grad_hidden, grad_weight, None
+
+
+def _walk(hidden, weight) -> _Walk:
+    return _Walk.over(hidden, weight, None, torch.ones_like(hidden[:, 0]), elements_on(hidden.device))
 
 
 def _inputs(tokens: int, width: int, device: str):
@@ -93,14 +104,21 @@ def _inputs(tokens: int, width: int, device: str):
     return hidden, weight, torch.randint(VOCABULARY, (tokens,), device=device)
 
 
+def _head(hidden, weight, target):
+    return fused_head(hidden, weight, target, torch.ones(len(target), device=hidden.device))
+
+
+def _measured(hidden, weight, target):
+    _head(hidden, weight, target).logp.sum().backward()
+
+
 def _with_entropy(hidden, weight, target):
-    out = fused_head(hidden, weight, target, torch.ones(len(target), device=hidden.device))
+    out = _head(hidden, weight, target)
     (out.logp.sum() + 0.01 * out.entropy.sum()).backward()
 
 
 def _alone(hidden, weight, target):
-    size = max(1, elements_on(hidden.device)[0] // VOCABULARY)
-    _LogProbAlone.apply(hidden, weight, target, size).sum().backward()
+    _LogProbAlone.apply(hidden, weight, target).sum().backward()
 
 
 def _plain(hidden, weight, target):
@@ -119,15 +137,15 @@ def _seconds(run, *inputs) -> float:
     return time.perf_counter() - start
 
 
-def cost(device: str, tokens: int, width: int, rounds: int = 7) -> None:
-    inputs = _inputs(tokens, width, device)
-    pairs = [(_seconds(_with_entropy, *inputs), _seconds(_alone, *inputs)) for _ in range(rounds + 1)][1:]
-    ratio = statistics.median(both / alone for both, alone in pairs)
-    both, alone = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(
-        f"\n{tokens} tokens, width {width}: log-prob and entropy {both * 1e3:.0f} ms, log-prob alone "
-        f"{alone * 1e3:.0f} ms, ratio {ratio:.3f}"
-    )
+def cost(device: str, tokens: int, widths: list[int], rounds: int = 7) -> None:
+    print(f"\n{tokens} tokens, forward and backward: ratios to log-prob alone, medians of {rounds}")
+    print(f"{'width':>8} {'log-prob alone':>16} {'entropy measured':>18} {'entropy in the loss':>21}")
+    for width in widths:
+        inputs = _inputs(tokens, width, device)
+        times = [[_seconds(run, *inputs) for run in (_alone, _measured, _with_entropy)] for _ in range(rounds + 1)][1:]
+        measured, in_loss = (statistics.median(row[i] / row[0] for row in times) for i in (1, 2))
+        alone = statistics.median(row[0] for row in times) * 1e3
+        print(f"{width:8} {alone:13,.0f} ms {measured:18.3f} {in_loss:21.3f}", flush=True)
 
 
 def peak(run, *inputs) -> float:
@@ -164,8 +182,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--widths", type=int, nargs="+", default=[128, 512, 896, 1536])
     given = parser.parse_args()
     accuracy(given.device)
-    cost(given.device, given.tokens, given.width)
-    memory(given.device, given.width)
+    cost(given.device, given.tokens, given.widths)
+    memory(given.device, given.widths[0])
