@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -68,7 +69,7 @@ def maj_at_ks(answers: list[str], correct: np.ndarray, ks: list[int]) -> np.ndar
 
 def _draws_without_more(others: np.ndarray, free: int, t: int, most: int) -> np.ndarray:
     """Ways W of drawing 0 … most samples (see `maj_at_ks`), each times 2^−(samples to draw from)."""
-    nodes, weights = np.polynomial.legendre.leggauss(most // t // 2 + 1)
+    nodes, weights = _quadrature(most // t // 2 + 1)
     y = (nodes + 1) / 2
     product = np.tile(_binomials(free, min(free, most)), (len(y), 1))
     for votes in others:
@@ -78,6 +79,12 @@ def _draws_without_more(others: np.ndarray, free: int, t: int, most: int) -> np.
     out = np.zeros(most + 1)
     out[: product.shape[1]] = (weights / 2) @ product
     return out
+
+
+@cache
+def _quadrature(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss–Legendre nodes and weights on [−1, 1]."""
+    return np.polynomial.legendre.leggauss(count)
 
 
 def _binomials(n: int, up_to: int) -> np.ndarray:

@@ -31,7 +31,8 @@ def _of(evals: pd.DataFrame, name: str) -> pd.Series:
         tokens = evals.assign(total=evals["entropy"] * evals["length"]).groupby("step")[["total", "length"]].sum()
         return tokens["total"] / tokens["length"]
     if family in ("avg", "pass", "maj"):
-        table = performance_by_prompt(evals, [int(k)] if k else None)
+        answered = evals if family == "maj" else evals.drop(columns="answer", errors="ignore")  # maj takes most time
+        table = performance_by_prompt(answered, [int(k)] if k else None)
         return _mean(table, family)
     if name in _DIVERSITY:
         return _mean(diversity_by_prompt(evals), name)

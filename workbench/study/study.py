@@ -246,17 +246,18 @@ class Study:
 
 
 class ArmRuns:
-    """Stored runs by arm and seed, as claims read them (`Measured`)."""
+    """Stored runs by arm and seed, as claims read them (`Measured`). Being finished they are read once."""
 
     def __init__(self, stored: dict[tuple[str, int], Run]):
         self.stored = stored
         self._series: dict[tuple, pd.Series] = {}
+        self._tables: dict[tuple, pd.DataFrame] = {}
 
     def seeds(self, arm: str) -> set[int]:
         return {seed for name, seed in self.stored if name == arm}
 
     def curve(self, arm: str, metric: str, seed: int) -> np.ndarray:
-        metrics = self.stored[arm, seed].metrics
+        metrics = self._table(arm, seed, "metrics")
         if metric not in metrics or metrics[metric].isna().all():
             raise NotMeasured(f"{arm} did not record {metric}")
         return metrics[metric].to_numpy(dtype=float)
@@ -269,14 +270,18 @@ class ArmRuns:
         `NotMeasured`."""
         key = (arm, measure, seed, where)
         if key not in self._series:
-            run = self.stored[arm, seed]
-            evals = run.evals
+            run, evals = self.stored[arm, seed], self._table(arm, seed, "evals")
             chosen = evals[evals["set"] == _set(run, where)] if len(evals) else evals
             try:
                 self._series[key] = scores(chosen, measure)
             except (KeyError, ValueError) as error:
                 raise NotMeasured(f"{arm} has no {measure} of {where or 'its evaluations'}: {error}") from error
         return self._series[key]
+
+    def _table(self, arm: str, seed: int, name: str) -> pd.DataFrame:
+        if (arm, seed, name) not in self._tables:
+            self._tables[arm, seed, name] = getattr(self.stored[arm, seed], name)
+        return self._tables[arm, seed, name]
 
 
 class PublishedCurves:
