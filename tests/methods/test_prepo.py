@@ -112,6 +112,7 @@ def test_settings_that_cannot_work_are_refused_or_cautioned():
     assert make_config({}, {"methods": ["grpo", "prepo"]}).cautions() == []
 
 
-def test_perplexity_is_asked_for_only_when_it_is_used():
-    assert Prepo().needs() == {"prompt_perplexity"}
-    assert Prepo(schedule="off").needs() == set()
+def test_what_is_not_used_is_not_asked_for():
+    assert Prepo(relative_entropy=False).needs() == {"prompt_perplexity"}
+    assert Prepo(schedule="off").needs() == {"old_logp"}
+    assert Prepo(schedule="off", relative_entropy=False).needs() == set()
