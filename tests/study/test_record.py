@@ -65,6 +65,14 @@ def test_verdicts_are_those_of_the_runs(record, tmp_path, here):
     assert "recorded" not in theirs.note
 
 
+def test_a_record_is_found_from_a_folder_below(record, tmp_path, monkeypatch):
+    below = record[0].parent / "notebooks"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    card = scorecard("smoke", (0, 1, 2), tmp_path / "runs", tmp_path, record[0].name)
+    assert card.counts["reproduced"] > 0
+
+
 def test_runs_here_count_before_what_is_recorded(record, tmp_path):
     study = made_up(tmp_path / "runs", (0,))
     others = Record(Entry(e.claim, e.effect, e.seed, e.runs, e.value + 1) for e in read_record(record[0]))

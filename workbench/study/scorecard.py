@@ -39,8 +39,9 @@ def scorecard(
 
 
 def find_record(record: str | Path) -> Path:
-    """`record` as seen from here, or else from the project around."""
-    return Path(record) if Path(record).exists() else outputs_root().parent / record
+    """`record` as seen from here or from a folder above, as a notebook's kernel starts in the notebook's."""
+    here = Path.cwd()
+    return next((found for folder in (here, *here.parents) if (found := folder / record).exists()), Path(record))
 
 
 def _from_record(found: Iterable[Finding], record: str | Path) -> str:
