@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
+import workbench.study.scorecard as module
 from tests.synthetic import metrics_row, write_status
 from workbench.config import ConfigError
 from workbench.study.definitions import study_names
 from workbench.study.record import Entry, Record, read_record
-from workbench.study.scorecard import needed_cells, scorecard
+from workbench.study.scorecard import make_scorecard, needed_cells, scorecard
 from workbench.study.study import Study
 
 CLIP = "14_clip_thresholds"
@@ -88,6 +89,18 @@ def test_only_what_the_record_lacks_is_needed(record, tmp_path):
     assert {cell.config.seed for cell in needed} == {3}
     assert len(needed) == len({arm for finding in study.findings() for arm in finding.claim.arms})
     assert {cell.config.seed for cell in needed_cells([study], Record())} == {0, 1, 2, 3}
+
+
+def test_the_command_adds_what_runs_measured_and_makes_no_run_that_is_recorded(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "study_names", lambda: [CLIP])
+    made_up(tmp_path / "one" / "runs", (0, 1, 2))
+    file, said = tmp_path / "kept.csv", []
+    report = make_scorecard("smoke", (0, 1, 2), tmp_path / "one", record=file, log=said.append)
+    assert "0 to execute" in said[0] and report.exists() and "kept.csv" in report.read_text()
+    assert {entry.key for entry in read_record(file)} == {e.key for e in read_record(record[0]) if e.claim[:2] == "14"}
+    before = file.read_text()
+    make_scorecard("smoke", (0, 1, 2), tmp_path / "two", record=file, log=said.append)
+    assert "0 cells" in said[-1] and not (tmp_path / "two" / "runs").exists() and file.read_text() == before
 
 
 @pytest.mark.parametrize("change", [{"runs": "00000000"}, {"effect": "Order(higher='a', lower='b')"}, {"seed": 7}])

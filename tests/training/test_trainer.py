@@ -11,6 +11,8 @@ from workbench.training.update import score_in_parts
 
 ROUNDING = {"atol": 3e-5, "rtol": 1e-5}
 """Cached decoding and the packed forward add in different orders; logits of size 30 carry 1e-5 of fp32 rounding."""
+DROPS = {"name": "dynamic_sampling", "max_rounds": 1}
+"""Groups without differing rewards leave the update."""
 ALONE = {"training.updates_per_rollout": 1, "training.old_logp": "trainer"}
 
 
@@ -41,9 +43,7 @@ def test_with_the_trainers_own_log_probs_the_first_ratio_is_exactly_one():
     assert torch.equal(tokens.logp, tokens.old_logp)
 
 
-@pytest.mark.parametrize(
-    "further", [[], [{"name": "sign_mask", "train": "nonpositive"}, "clip_cov"], ["dynamic_sampling"]]
-)
+@pytest.mark.parametrize("further", [[], [{"name": "sign_mask", "train": "nonpositive"}, "clip_cov"], [DROPS]])
 def test_one_update_supplies_the_log_probs_a_scoring_pass_would(monkeypatch, further):
     """Of the tokens that are trained; the responses that the last list drops are scored by themselves."""
     of_update = trainer(**ALONE | {"methods": ["grpo", *further]})
@@ -52,6 +52,7 @@ def test_one_update_supplies_the_log_probs_a_scoring_pass_would(monkeypatch, fur
     monkeypatch.setattr(module, "score_in_parts", lambda *a, **k: calls.append(a[1]) or score_in_parts(*a, **k))
     found = of_update.step(1)
     scored = sum(len(rollouts.sequences) for rollouts in calls)
+    assert (scored > 0) == (further == [DROPS])
     assert scored == (found.rollouts.tokens.update < 0).any() * (found.rollouts.sequences.advantage == 0).sum()
     monkeypatch.setattr(Trainer, "_scores_first", lambda self: True)
     by_pass = trainer(**ALONE | {"methods": ["grpo", *further]}).step(1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -90,12 +89,12 @@ def p_value(region: Region, values: Sequence[float]) -> float:
     return float(stats.t.sf(distance / error, len(values) - 1))
 
 
-def evaluate(claim: Claim, runs: Measured, recorded: Mapping[int, float] = MappingProxyType({})) -> Finding:
+def evaluate(claim: Claim, runs: Measured, recorded: Mapping[int, float] | None = None) -> Finding:
     """Compute the claim's effect for every seed that all its arms have, and judge it; of the other seeds their
     `recorded` values count."""
     try:
         here = set.intersection(*(runs.seeds(arm) for arm in claim.arms))
-        by_seed = {**recorded, **{seed: claim.effect.of(runs, seed) for seed in here}}
+        by_seed = {**(recorded or {}), **{seed: claim.effect.of(runs, seed) for seed in here}}
         if not by_seed:
             lacking = [arm for arm in claim.arms if not runs.seeds(arm)] or ["a common seed"]
             raise NotMeasured(f"no finished run of {', '.join(lacking)}")

@@ -66,8 +66,7 @@ def needed_cells(studies: Iterable[Study], record: Record) -> list[RunCell]:
         study.cells[arm, seed]
         for study in studies
         for claim in claims(study.name)
-        for seed in study.seeds
-        if seed not in study.recorded(claim, record)
+        for seed in set(study.seeds) - set(study.recorded(claim, record))
         for arm in claim.arms
     ]
     return list({cell.output: cell for cell in cells}.values())

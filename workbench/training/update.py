@@ -41,17 +41,17 @@ def accumulate_gradient(
     mini-batch, no second pass. Raises `NonFiniteError` with the mini-batch if any token's log-prob or loss is not
     finite.
     """
-    own, first = passes(batch, budget), "old_logp" not in batch.tokens
-    forwards = (forward(policy, batch.select_sequences(one.rows), critic, with_sums=first) for one in own)
+    own, finds_old = passes(batch, budget), "old_logp" not in batch.tokens
+    forwards = (forward(policy, batch.select_sequences(one.rows), critic, with_sums=finds_old) for one in own)
     if "current" in methods.needs:
         forwards = list(forwards)
         columns = [{"logp": now.logp.detach(), "current_entropy": now.entropy.detach()} for now, _ in forwards]
-        old = [old_columns(now) for now, _ in forwards] if first else [{}] * len(own)
-        batch = batch.with_tokens(**joined(own, [now | before for now, before in zip(columns, old, strict=True)]))
+        old = [old_columns(now) if finds_old else {} for now, _ in forwards]
+        batch = batch.with_tokens(**joined(own, [a | b for a, b in zip(columns, old, strict=True)]))
     batch = prepare(batch, methods, config, max_new_tokens)
     seen: list[dict[str, Tensor]] = []
     for one, (now, columns) in zip(own, forwards, strict=True):
-        old = old_columns(now) if first else {}
+        old = old_columns(now) if finds_old else {}
         tokens = batch.select_sequences(one.rows).tokens.with_columns(**columns, **old)
         ratio = methods.ratio(tokens, now.logp)
         share = tokens.share * 0 if one.blank else tokens.share
