@@ -65,7 +65,7 @@ test-browser: setup  ## only the tests that drive headless Chromium
 test-notebooks: setup  ## every notebook executed at the smallest scale; 32 at once
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m notebooks
 
-test-cluster: extras  ## grids on a Ray cluster of two nodes, one killed mid-way, and through submitit
+test-cluster: extras  ## grids on a Ray cluster of two nodes, one killed mid-way, and through Slurm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cluster
 
 hostile: setup  ## the hostile programs in the sandbox, with a report of each (two minutes)

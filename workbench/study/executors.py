@@ -10,22 +10,27 @@ import io
 import os
 import queue
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.study.cells import Cell, Place, execute_cell, spawn
+from workbench.study.launch import stop_child
 from workbench.study.warm import WarmProcess
 
 Report = Callable[[Cell, BaseException | None], None]
 """Called with every cell whose execution has ended, and with what kept it from being executed at all, if anything."""
 GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
+TIME_LIMITS = 100
+"""How often a Slurm job may run out of time and be queued again; submitit's own limit of three would end long runs."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def run_slurm(
     """
     import submitit
 
-    executor = submitit.AutoExecutor(folder=place.folder / "slurm", cluster=cluster)
+    executor = submitit.AutoExecutor(place.folder / "slurm", cluster=cluster, slurm_max_num_timeout=TIME_LIMITS)
     settings = {"cpus_per_task": resources.cpus, "gpus_per_node": resources.gpus} | (options or {})
     if resources.jobs and cluster == "slurm":
         settings["slurm_array_parallelism"] = resources.jobs
@@ -168,15 +173,32 @@ def run_slurm(
 
 
 class SlurmCell:
-    """`execute_cell` as submitit wants it: asked to vacate its node, it is submitted again as it was."""
+    """`execute_cell` as submitit wants it: asked to vacate its node, it stops the run at its next step, where the run
+    writes its checkpoint, and is submitted again as it was."""
+
+    child: subprocess.Popen | None = None
 
     def __call__(self, cell: Cell, place: Place) -> int:
-        return execute_cell(cell, place)
+        return execute_cell(cell, place, start=self._start)
 
     def checkpoint(self, cell: Cell, place: Place):
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, cell, place)
+        if self.child is not None:
+            stop_child(self.child)
+        return DelayedSubmission(SlurmCell(), cell, place)
+
+    def _start(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+        """Slurm sends submitit's signal to every process of the job; the run, which it would kill, is deaf to it."""
+        from submitit import JobEnvironment
+
+        asked_to_vacate = {signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]}
+        signal.pthread_sigmask(signal.SIG_BLOCK, asked_to_vacate)  # children inherit what is blocked
+        try:
+            self.child = spawn(arguments, log, environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, asked_to_vacate)
+        return self.child
 
 
 def cores() -> int:
