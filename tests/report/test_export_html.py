@@ -95,6 +95,12 @@ def test_pages_without_figures_carry_no_plotly(tmp_path):
     assert export_html(tmp_path / "plain.ipynb", tmp_path / "plain.html").stat().st_size < 20_000
 
 
+def test_only_a_report_among_others_leads_to_their_index(report, tmp_path):
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Plain")]), tmp_path / "plain.ipynb")
+    among = export_html(tmp_path / "plain.ipynb", tmp_path / "key" / "plain.html", standalone=False)
+    assert "../index.html" in among.read_text() and "../index.html" not in report.read_text()
+
+
 def test_index_links_every_report_newest_first_and_escapes_what_they_say(report):
     root = report.parent.parent
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Later")]), root / "later.ipynb")

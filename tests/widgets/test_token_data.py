@@ -7,8 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.synthetic import GROUP, HOSTILE, PROMPTS, write_run
 from workbench.store import open_run
@@ -63,25 +61,6 @@ def test_one_scale_serves_all_steps(run):
     assert share_above <= 0.011 and token_data.header(run)["scales"]["entropy"] == ceiling
 
 
-def long_run(steps, length):
-    """A run whose responses have `length` tokens, without files: the budget must hold for sizes too large to write."""
-    sequences = pd.DataFrame(
-        {
-            "group": np.repeat(range(4), 8),
-            "length": length,
-            "reward": 0.0,
-            "advantage": 0.0,
-            "prompt_text": "p",
-            "text": "",
-        }
-    )
-    tokens = pd.DataFrame(
-        {"sequence": np.repeat(range(32), length), "position": np.tile(range(length), 32), "piece": "x", "entropy": 0.1}
-    )
-    stored = SimpleNamespace(sequences=sequences, tokens=tokens)
-    return SimpleNamespace(id="long", rollout_steps=list(range(1, steps + 1)), rollouts=lambda step: stored)
-
-
 def test_pages_search_and_pins_choose_groups(run):
     tables = token_data.load(run, 16)
 
@@ -125,18 +104,6 @@ def test_text_alone_is_enough():
     assert (first["count"], first["characters"], len(first["text"])) == (0, 30_000, token_data.TEXT + 1)
     assert second["text"] == "bad \ufffd" and second["correct"] is None
     assert set(frame["columns"]) == {"piece"}
-
-
-@settings(max_examples=12, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 700))
-def test_static_frames_keep_the_token_budget_and_the_ends(steps, length):
-    budget = 8_000
-    frames = token_data.static_frames(long_run(steps, length), budget=budget)
-    shown = sum(len(frame["columns"]["piece"]) for frame in frames)
-    assert shown <= max(budget, 2 * 32 * token_data.MIN_TOKENS_PER_ROLLOUT)
-    assert frames[0]["step"] == 1 and frames[-1]["step"] == steps
-    cut = frames[0]["groups"][0]["rollouts"][0]
-    assert cut["length"] == length and cut["count"] == min(length, frames[0]["limit"])
 
 
 def test_hostile_text_cannot_end_the_data_block(tmp_path):

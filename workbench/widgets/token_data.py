@@ -18,8 +18,6 @@ from workbench.store import curve_table
 GROUPS, ROLLOUTS = 4, 8
 TOKENS_PER_ROLLOUT = 512
 PAGE_TOKENS = 8_000  # what a live page draws without a pause, before "more" is asked for
-STATIC_TOKENS = 60_000  # about 1.6 MB of JSON, the budget of a report beside plotly.js
-ALTERNATIVE_COST = 0.4  # JSON of one stored alternative, in that of a token without
 MIN_TOKENS_PER_ROLLOUT = 48
 DECIMALS = 3
 TEXT, PROMPT, PIECE = 20_000, 2_000, 200  # characters shown before a text is cut
@@ -184,21 +182,6 @@ def frame(
     }
 
 
-def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: int = STATIC_TOKENS) -> list[dict]:
-    """Frames of all kept steps within a budget of tokens: long responses are cut first, then steps are thinned evenly
-    (first and last stay). Each frame says how much of its step it shows. Columns are rounded lists."""
-    steps = np.asarray(run.rollout_steps)
-    last = run.rollouts(int(steps[-1]))
-    longest = int(last.sequences["length"].max())
-    budget = int(budget / (1 + ALTERNATIVE_COST * len(alternatives(last.tokens))))
-    per_response = max(MIN_TOKENS_PER_ROLLOUT, budget // (len(steps) * groups * rollouts))
-    limit = min(per_response, TOKENS_PER_ROLLOUT)
-    affordable = max(2, budget // (groups * rollouts * max(1, min(limit, longest))))
-    if len(steps) > affordable:
-        steps = steps[np.unique(np.linspace(0, len(steps) - 1, affordable).round().astype(int))]
-    return [_listed(frame(run, int(step), groups, rollouts, limit)) for step in steps]
-
-
 @lru_cache(maxsize=64)
 def steps_by_prompt(run) -> dict[str, list[int]]:
     """Kept steps in which each prompt stands, by its key (see `StepTables.keys`)."""
@@ -326,15 +309,6 @@ def _rollout(tables: StepTables, number: int, first: int, count: int) -> dict:
         "first": int(first),
         "count": int(count),
     }
-
-
-def _listed(frame: dict) -> dict:
-    """The frame with its columns as rounded lists, None where nothing was recorded, for JSON."""
-    columns = {
-        name: values.tolist() if values.dtype == np.uint32 else [_round(value) for value in values.tolist()]
-        for name, values in frame["columns"].items()
-    }
-    return frame | {"columns": columns}
 
 
 def _ceiling(tables: list[pd.DataFrame], name: str, step: float, least: float) -> float:

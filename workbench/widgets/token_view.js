@@ -70,10 +70,18 @@ function modes(scales) {
   };
 }
 
-// Columns come as binary from a kernel and as lists from a page; NaN and null both mean "not recorded".
+// Columns come as binary from a kernel and packed (static_frames.py) from a page; NaN means "not recorded".
 function column(values, Kind) {
-  if (Array.isArray(values)) return values;
+  if (values.base64 != null) return unpack(values);
   return new Kind(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength));
+}
+
+const PACKED = { u2: Uint16Array, u4: Uint32Array, i2: Int16Array, f4: Float32Array };
+const MISSING = -32768;
+
+function unpack({ base64, type, unit }) {
+  const numbers = new PACKED[type](Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  return unit ? Float32Array.from(numbers, (v) => v === MISSING ? NaN : v / unit) : numbers;
 }
 
 function decode(frame) {
@@ -363,8 +371,10 @@ function rolloutNode(rollout, position, state, dark, act) {
   text.setAttribute("aria-label", `response ${position + 1}${mark ? `, ${mark.slice(2, -3)}` : ""}`);
   const body = element("div", "wb-body");
   body.append(text);
-  if (act.ask && raw && whole == null && rollout.characters > rollout.text.length) {
-    body.append(button(`show all ${rollout.characters.toLocaleString("en")} characters`, () => act.ask(rollout.row)));
+  const total = rollout.characters.toLocaleString("en"), held = [...rollout.text].length;
+  if (raw && whole == null && rollout.characters > held) {
+    body.append(act.ask ? button(`show all ${total} characters`, () => act.ask(rollout.row))
+      : element("small", "", `first ${(held - 1).toLocaleString("en")} of ${total} characters`));
   }
   if (act.ask && !raw && cut) body.append(button("show more tokens", () => act.request({ limit: state.frame.limit * MORE })));
   node.append(measures, body);

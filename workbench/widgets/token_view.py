@@ -10,6 +10,7 @@ import traitlets
 
 from workbench.widgets import token_data
 from workbench.widgets.frontend import live_front_end
+from workbench.widgets.static_frames import static_frames
 
 ASSETS = files("workbench.widgets")
 
@@ -110,7 +111,7 @@ class StaticTokenView:
 
     def __init__(self, run, groups: int = token_data.GROUPS, rollouts: int = token_data.ROLLOUTS):
         self.header = token_data.header(run)
-        self.frames = token_data.static_frames(run, groups, rollouts)
+        self.frames = static_frames(run, groups, rollouts)
         self.header["steps"] = [frame["step"] for frame in self.frames]
 
     def _repr_html_(self) -> str:
