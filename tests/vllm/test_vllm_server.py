@@ -9,8 +9,10 @@ import urllib.request
 
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
 import workbench as wb
+from tests.training.test_ranks import torchrun
 from tests.vllm.test_vllm_engine import GREEDY, move, prompts, sample, scored
 from tests.vllm.test_vllm_runs import shared_files
 from workbench.policy.model import load_policy, policy_from
@@ -21,6 +23,7 @@ from workbench.training import train_run
 
 pytestmark = pytest.mark.vllm
 PATIENCE = 300  # seconds
+ON_SERVER = {"rollout.engine": "vllm", "rollout.vllm.max_sequences": 64, "training.old_logp": "trainer"}
 
 
 @pytest.fixture(scope="module")
@@ -101,22 +104,33 @@ def test_adapters_go_over_after_the_base(address):
         engine.weights_changed()
         r = sample(engine)
         torch.testing.assert_close(r.tokens.rollout_logp, scored(policy, r), rtol=1e-3, atol=1e-3)
-    folder = engine.folder
-    engine.close()
-    assert not folder.exists()
-    again = sample(engine)  # as the next run's first adapter would be, under the same name
-    torch.testing.assert_close(again.tokens.rollout_logp, r.tokens.rollout_logp, rtol=1e-3, atol=1e-3)
-    engine.close()
+    next_run = VllmServerEngine(policy, engine.config)  # while the first's adapter is there, as after its death
+    for one in (next_run, engine):
+        again = sample(one)
+        torch.testing.assert_close(again.tokens.rollout_logp, r.tokens.rollout_logp, rtol=1e-3, atol=1e-3)
+        folder = one.folder
+        one.close()
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_two_ranks_sample_from_one_server_what_one_does(address, tmp_path, rank):
+    overrides = ON_SERVER | {"rollout.vllm.server": address, "policy.lora.rank": rank, "training.steps": 3}
+    overrides |= {"storage.keep_rollouts_every": 1, "evaluation.sets": []}
+    config, before = wb.preset("smoke", overrides), shared_files()
+    process = torchrun(tmp_path / "ranks", config)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    many = wb.open_run(tmp_path / "ranks" / config.run_id)
+    one = wb.open_run(train_run(config, tmp_path / "one", log=lambda line: None))
+    assert many.provenance["ranks"] == 2 and (many.metrics["gap/max"] < 0.01).all()
+    assert many.rollouts(1).tokens["token"].equals(one.rollouts(1).tokens["token"])
+    assert_allclose(many.metrics["entropy/mean"], one.metrics["entropy/mean"], rtol=0.02)
+    assert shared_files() == before
 
 
 def test_a_run_trains_with_it_and_leaves_nothing_behind(address, tmp_path):
-    overrides = {
-        "rollout.engine": "vllm",
-        "rollout.vllm.server": address,
-        "rollout.vllm.max_sequences": 64,
-        "training.old_logp": "trainer",
-        "evaluation.samples": 2,
-    }
+    overrides = ON_SERVER | {"rollout.vllm.server": address, "evaluation.samples": 2}
     before = shared_files()
     run = wb.open_run(train_run(wb.preset("smoke", overrides), tmp_path, log=lambda line: None))
     assert run.status["state"] == "finished" and (run.metrics["gap/max"] < 0.01).all()

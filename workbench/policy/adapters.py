@@ -55,8 +55,12 @@ def base_of(folder: Path) -> str | None:
 
 
 def adapter_tensors(adapted: peft.PeftModel) -> dict[str, Tensor]:
-    """The adapters by the names they have on disk; views of what is trained, so reading them changes nothing."""
-    return peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    """The adapters by the names they have on disk; views of what is trained, so reading them changes nothing.
+
+    Divided among ranks, they are whole within `Policy.whole`; `state_dict` would divide them again.
+    """
+    held = {name: parameter.detach() for name, parameter in adapted.named_parameters()}
+    return peft.get_peft_model_state_dict(adapted, state_dict=held, save_embedding_layers=False)
 
 
 def save_description(adapted: peft.PeftModel, folder: Path) -> None:

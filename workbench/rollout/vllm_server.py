@@ -60,14 +60,14 @@ class VllmServerEngine(VllmSampling):
         self._syncs, self._model = 0, NAME
 
     def close(self) -> None:
-        """Delete the exchanged files and have the server forget the adapter, lest the next run's be refused; the server
-        goes on."""
+        """Delete the exchanged files and have the server forget the adapter; the server goes on."""
         if self.folder is None:
             return
-        if self._syncs and ranks.is_first():
-            with contextlib.suppress(EngineDied):
-                self.server.post("v1/unload_lora_adapter", lora_name=self._model)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if ranks.is_first():
+            if self._syncs:
+                with contextlib.suppress(EngineDied):
+                    self.server.post("v1/unload_lora_adapter", lora_name=self._model)
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder, self._stale, self._syncs, self._model = None, True, 0, NAME
 
     def _begin(self) -> None:
@@ -75,15 +75,25 @@ class VllmServerEngine(VllmSampling):
             return
         fresh = self.folder is None
         if fresh:
-            exchange = Path(self.config.exchange) if self.config.exchange else shared_memory()
-            self.folder = Path(tempfile.mkdtemp(prefix="workbench-vllm-", dir=exchange))
+            self.folder = self._exchange()
         with self.policy.whole(), ranks.as_one():
             if ranks.is_first():
                 self._send(fresh)
         if self.policy.adapted is not None:
             self._syncs += 1
-            self._model = f"adapter-{self._syncs}"
+            self._model = self._adapter(self._syncs)
         self._stale = False
+
+    def _exchange(self) -> Path:
+        """The first rank's folder for what is exchanged."""
+        made = None
+        if ranks.is_first():
+            made = tempfile.mkdtemp(prefix="workbench-vllm-", dir=self.config.exchange or shared_memory())
+        return Path(ranks.from_first(made))
+
+    def _adapter(self, number: int) -> str:
+        """Its name on the server, which refuses one it has: a run that was killed has left its own there."""
+        return f"{self.folder.name}-{number}"
 
     def _send(self, fresh: bool) -> None:
         adapted = self.policy.adapted
@@ -97,8 +107,8 @@ class VllmServerEngine(VllmSampling):
             folder.mkdir(exist_ok=True)
             save_adapters(adapted, folder)
             if self._syncs:
-                self.server.post("v1/unload_lora_adapter", lora_name=f"adapter-{self._syncs}")
-            self.server.post("v1/load_lora_adapter", lora_name=f"adapter-{self._syncs + 1}", lora_path=str(folder))
+                self.server.post("v1/unload_lora_adapter", lora_name=self._adapter(self._syncs))
+            self.server.post("v1/load_lora_adapter", lora_name=self._adapter(self._syncs + 1), lora_path=str(folder))
 
     def _sample(
         self, prompts: list[list[int]], temperatures: list[float], seeds: list[int], logprobs: int, **shared
