@@ -138,7 +138,15 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_stops_children_at_their_next_step_and_leaves_the_rest_queued(scripts, tmp_path):
+@pytest.fixture
+def interruptible():
+    """What the shell starts in the background may be deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_stops_children_at_their_next_step_and_leaves_the_rest_queued(scripts, tmp_path, interruptible):
     grid = scripts(SLOW, SLOW, DONE)
     interrupt = lambda: (time.sleep(1.5), os.kill(os.getpid(), signal.SIGINT))  # noqa: E731
     threading.Thread(target=interrupt).start()
