@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from importlib.resources import files
 
 import pandas as pd
 
@@ -40,8 +41,9 @@ class Claims:
             (self._heading(study) if len(studies) > 1 else "") + "".join(map(_row, claims.to_dict("records")))
             for study, claims in studies
         )
+        css = (files("workbench.report") / "claims.css").read_text()
         return (
-            f'<table class="wb-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+            f'<style>{css}</style><table class="wb-claims"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
             f"<p><small>Measured: mean over seeds with its 95 % t interval. {escape(self.note)}</small></p>"
         )
 
