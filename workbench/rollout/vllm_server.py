@@ -87,8 +87,9 @@ class VllmServerEngine(VllmSampling):
     def _exchange(self) -> Path:
         """The first rank's folder for what is exchanged."""
         made = None
-        if ranks.is_first():
-            made = tempfile.mkdtemp(prefix="workbench-vllm-", dir=self.config.exchange or shared_memory())
+        with ranks.as_one():  # before the ranks wait for its name
+            if ranks.is_first():
+                made = tempfile.mkdtemp(prefix="workbench-vllm-", dir=self.config.exchange or shared_memory())
         return Path(ranks.from_first(made))
 
     def _adapter(self, number: int) -> str:

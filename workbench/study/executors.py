@@ -145,7 +145,8 @@ def run_slurm(
     """Execute cells as one job array through submitit, on folders that all nodes share.
 
     `options` go to submitit (`slurm_partition`, `timeout_min`, …). A job that is pre-empted or runs out of time is
-    queued again and continues from its checkpoint. With `detach` it returns once the jobs are submitted.
+    queued again and continues from its checkpoint; it is told `slurm_signal_delay_s` before (90 s unless given), so
+    steps that take longer go on from an older one. With `detach` it returns once the jobs are submitted.
     """
     import submitit
 

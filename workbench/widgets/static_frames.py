@@ -16,6 +16,7 @@ from workbench.widgets.token_data import (
     TOKENS_PER_ROLLOUT,
     clean,
     frame,
+    load,
 )
 
 STATIC_BYTES = 600_000  # a report has 1 MB beside plotly.js; its figures and tables take the rest
@@ -31,11 +32,11 @@ def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: i
     frame says how much of its step it shows.
     """
     steps = list(run.rollout_steps)
+    probed = [load(run, step) for step in sorted({steps[0], steps[len(steps) // 2], steps[-1]})]
 
     def cost(limit: int) -> float:
         """Bytes of a step, by the first, the middle and the last."""
-        probed = sorted({steps[0], steps[len(steps) // 2], steps[-1]})
-        return sum(_size(_packed(frame(run, step, groups, rollouts, limit))) for step in probed) / len(probed)
+        return sum(_size(_packed(frame(one, one.step, groups, rollouts, limit))) for one in probed) / len(probed)
 
     limit, bytes_per_step = TOKENS_PER_ROLLOUT, cost(TOKENS_PER_ROLLOUT)
     while bytes_per_step * len(steps) > budget and limit > MIN_TOKENS_PER_ROLLOUT:
@@ -43,9 +44,10 @@ def static_frames(run, groups: int = GROUPS, rollouts: int = ROLLOUTS, budget: i
         bytes_per_step = cost(limit)
     chosen = _evenly(steps, int(budget / bytes_per_step))
     frames = [_packed(frame(run, step, groups, rollouts, limit)) for step in chosen]
-    while len(frames) > 2 and sum(map(_size, frames)) > budget:
-        frames = _evenly(frames, len(frames) - 1)
-    return frames
+    sizes, count = list(map(_size, frames)), len(frames)
+    while count > 2 and sum(_evenly(sizes, count)) > budget:
+        count -= 1
+    return _evenly(frames, count)
 
 
 def _evenly(items: list, count: int) -> list:
