@@ -135,7 +135,7 @@ def test_a_reading_is_shown_with_a_contradiction_only():
     row = {"claim": "a/b", "sentence": "s", "source": "", "prediction": "", "effect": "", "reason": "", "seeds": 3}
     row |= {"published": None, "measured": 1.0, "low": 0.0, "high": 2.0, "holm": True, "reading": "the <i>task</i>"}
     shown = {v: Claims(pd.DataFrame([row | {"verdict": v}]), "")._html() for v in ("contradicted", "reproduced")}
-    assert "the &lt;i&gt;task&lt;/i&gt;" in shown["contradicted"] and "wb-reading" not in shown["reproduced"]
+    assert "the &lt;i&gt;task&lt;/i&gt;" in shown["contradicted"] and 'class="wb-reading"' not in shown["reproduced"]
 
 
 def test_the_scorecard_leads_to_the_newest_report_of_each_study_at_its_scale(finished):
