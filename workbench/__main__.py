@@ -100,8 +100,11 @@ def serve(overrides: tuple[str, ...], preset: str, config_path: str | None, host
     values = parse_overrides(overrides)
     config = wb.load_config(config_path, values) if config_path else wb.preset(preset, values)
     from workbench.rollout.vllm_server import serve as run_server
+    from workbench.study.launch import terminated_like_interrupted
 
-    sys.exit(run_server(config.policy, config.rollout.vllm, host, port))
+    with terminated_like_interrupted():
+        code = run_server(config.policy, config.rollout.vllm, host, port)
+    sys.exit(code)
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -72,10 +72,14 @@ class VllmConfig(Section):
     server: str = Field(
         "", description="address of a server to sample with, as `python -m workbench serve` starts it; empty: one's own"
     )
-    exchange: str = Field(
-        "", description="folder that trainer and server both see, for weights on their way; empty: shared memory"
-    )
     sleep: bool = Field(False, description="give the cache's and the weights' GPU memory back while the trainer works")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_exchange(cls, values: Any) -> Any:
+        """A field of runs from before weights went to a server over the network; empty, it said nothing."""
+        empty = isinstance(values, dict) and values.get("exchange") == ""
+        return {name: value for name, value in values.items() if name != "exchange"} if empty else values
 
 
 class OptimiserConfig(Section):

@@ -1,7 +1,9 @@
 """The real vLLM server, as `python -m workbench serve` starts it: sampled from over HTTP, weights changed in place."""
 
 import contextlib
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,10 +56,21 @@ def server_wait(server):
 
 
 def stop(server):
-    """The server and its engine's processes."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(server.pid, 9)
-    server.wait()
+    """The server and its engine's processes: when it is told to end, nothing of it may stay."""
+    try:
+        server.terminate()
+        server.wait(60)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(server.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def served(address):
+    """Names of the model and the adapters on the server."""
+    with urllib.request.urlopen(f"{address}/v1/models", timeout=10) as answer:
+        return {model["id"] for model in json.load(answer)["data"]}
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +121,10 @@ def test_adapters_go_over_after_the_base(address):
     for one in (next_run, engine):
         again = sample(one)
         torch.testing.assert_close(again.tokens.rollout_logp, r.tokens.rollout_logp, rtol=1e-3, atol=1e-3)
-        folder = one.folder
+        mine = one._model
+        assert mine in served(address)
         one.close()
-        assert not folder.exists()
+        assert mine not in served(address)
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -135,6 +149,41 @@ def test_a_run_trains_with_it_and_leaves_nothing_behind(address, tmp_path):
     run = wb.open_run(train_run(wb.preset("smoke", overrides), tmp_path, log=lambda line: None))
     assert run.status["state"] == "finished" and (run.metrics["gap/max"] < 0.01).all()
     assert shared_files() == before
+
+
+DIES_SENDING = """
+import os, sys
+from workbench.policy.model import load_policy
+from workbench.rollout import broadcast
+from workbench.rollout.vllm_server import VllmServerEngine
+from workbench.sections import VllmConfig
+from tests.vllm.test_vllm_engine import sample
+broadcast._finish = lambda work, answer: os._exit(9)
+sample(VllmServerEngine(load_policy(), VllmConfig(server=sys.argv[1])))
+"""
+
+
+def test_a_trainer_that_dies_while_it_sends_leaves_a_server_for_the_next(address):
+    assert subprocess.run([sys.executable, "-c", DIES_SENDING, address]).returncode == 9
+    following = VllmServerEngine(load_policy(), VllmConfig(server=address, max_sequences=64))
+    r = sample(following)
+    torch.testing.assert_close(r.tokens.rollout_logp, scored(following.policy, r), rtol=1e-3, atol=1e-3)
+    following.close()
+
+
+def test_a_run_whose_server_another_took_is_told_and_the_other_goes_on(address):
+    first, second = (VllmServerEngine(load_policy(), VllmConfig(server=address, max_sequences=64)) for _ in range(2))
+    sample(first)
+    move(second.policy, 0, 0.02)
+    before = sample(second).tokens
+    first.weights_changed()
+    with pytest.raises(EngineDied, match=r"refused update_weights .*another trainer has joined"):
+        sample(first)
+    first.close()
+    assert torch.equal(sample(second).tokens.rollout_logp, before.rollout_logp)
+    second.weights_changed()
+    assert torch.equal(sample(second).tokens.rollout_logp, before.rollout_logp)
+    second.close()
 
 
 def test_a_server_that_is_gone_or_refuses_is_told(engine):

@@ -1,7 +1,7 @@
 """Sampling with a vLLM server of its own, on other GPUs or another machine, over vLLM's own HTTP API.
 
 `python -m workbench serve` starts the server: vLLM's, with the shape of the policy's model and no weights. The trainer
-puts its weights into a file that both see and has the server load them in place; adapters are exchanged the same way.
+broadcasts its weights to the server's workers, which load them in place; adapters go the same way.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import secrets
 import subprocess
 import sys
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +28,17 @@ from transformers import AutoConfig
 from workbench import ranks
 from workbench.policy.adapters import save_adapters
 from workbench.policy.model import BUNDLED, Policy, bundled_folder
+from workbench.rollout.broadcast import Announcement, Sender
 from workbench.rollout.vllm import (
     ENVIRONMENT,
     EngineDied,
     VllmSampling,
     engine_settings,
+    model_weights,
     require_vllm,
     shared_memory,
-    write_weights,
 )
-from workbench.rollout.vllm_worker import WeightSync, likeliest
+from workbench.rollout.vllm_worker import likeliest
 from workbench.sections import PolicyConfig, VllmConfig
 
 SERVER = "vllm.entrypoints.launchers.api_server.entry"
@@ -44,6 +47,10 @@ NAME = "policy"
 """What the server calls the model."""
 ROUTES = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 """What has vLLM offer the requests that load weights and adapters: the server is for one trainer, not for the world."""
+TRANSPORT = "workbench"
+"""What vLLM's weight-transfer protocol knows the broadcast by."""
+FOLDER = "WORKBENCH_SERVE_FOLDER"
+"""Environment variable: a folder of the server's, which is deleted when it ends."""
 CLAMPED = -9999.0
 """What the server sends for a log-prob that is not a number."""
 
@@ -56,26 +63,26 @@ class VllmServerEngine(VllmSampling):
         super().__init__(policy, config)
         self.server = Server(config.server)
         self.server.require()
-        self.folder: Path | None = None
-        self._syncs, self._model = 0, NAME
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stale, self._sender, self._name, self._syncs, self._model = True, None, "", 0, NAME
 
     def close(self) -> None:
-        """Delete the exchanged files and have the server forget the adapter; the server goes on."""
-        if self.folder is None:
-            return
-        if ranks.is_first():
-            if self._syncs:
-                with contextlib.suppress(EngineDied):
+        """Leave the server, which forgets the adapter and goes on."""
+        if self._sender is not None:
+            self._sender.close()
+            with contextlib.suppress(EngineDied):
+                if self._syncs:
                     self.server.post("v1/unload_lora_adapter", lora_name=self._model)
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder, self._stale, self._syncs, self._model = None, True, 0, NAME
+        self._forget()
 
     def _begin(self) -> None:
         if not self._stale:
             return
-        fresh = self.folder is None
+        fresh = not self._name
         if fresh:
-            self.folder = self._exchange()
+            self._name = ranks.from_first(secrets.token_hex(4))
         with self.policy.whole(), ranks.as_one():
             if ranks.is_first():
                 self._send(fresh)
@@ -84,32 +91,46 @@ class VllmServerEngine(VllmSampling):
             self._model = self._adapter(self._syncs)
         self._stale = False
 
-    def _exchange(self) -> Path:
-        """The first rank's folder for what is exchanged."""
-        made = None
-        with ranks.as_one():  # before the ranks wait for its name
-            if ranks.is_first():
-                made = tempfile.mkdtemp(prefix="workbench-vllm-", dir=self.config.exchange or shared_memory())
-        return Path(ranks.from_first(made))
-
     def _adapter(self, number: int) -> str:
         """Its name on the server, which refuses one it has: a run that was killed has left its own there."""
-        return f"{self.folder.name}-{number}"
+        return f"{self._name}-{number}"
 
     def _send(self, fresh: bool) -> None:
-        adapted = self.policy.adapted
-        if adapted is None or fresh:
-            path = self.folder / "weights"
-            entries = write_weights(self.policy, path)
-            self.server.post("collective_rpc", method="load_shared", kwargs={"path": str(path), "entries": entries})
-            self.server.post("reset_prefix_cache")  # its keys and values are of the old weights
-        if adapted is not None:
-            folder = self.folder / "adapter"
-            folder.mkdir(exist_ok=True)
-            save_adapters(adapted, folder)
-            if self._syncs:
-                self.server.post("v1/unload_lora_adapter", lora_name=self._adapter(self._syncs))
-            self.server.post("v1/load_lora_adapter", lora_name=self._adapter(self._syncs + 1), lora_path=str(folder))
+        try:
+            if fresh:
+                self._sender = self.server.met(self.policy.device)
+            if self.policy.adapted is None or fresh:
+                self._send_weights()
+            if self.policy.adapted is not None:
+                self._send_adapter()
+        except EngineDied:
+            raise
+        except (OSError, RuntimeError) as error:  # from the broadcast
+            raise self.server.gone(error) from error
+
+    def _send_weights(self) -> None:
+        self.server.post("start_weight_update")
+        self._sender.send(
+            model_weights(self.policy),
+            lambda announcement: self.server.post("update_weights", update_info=asdict(announcement)),
+            self.policy.precision,
+        )
+        self.server.post("finish_weight_update")
+        self.server.post("reset_prefix_cache")  # its keys and values are of the old weights
+
+    def _send_adapter(self) -> None:
+        number, places = self._syncs + 1, []
+
+        def announce(announcement: Announcement) -> None:
+            arguments = {"number": number, "announcement": asdict(announcement)}
+            places.extend(self.server.post("collective_rpc", method="receive_adapter", kwargs=arguments)["results"])
+
+        with tempfile.TemporaryDirectory(prefix="workbench-vllm-", dir=shared_memory()) as folder:
+            save_adapters(self.policy.adapted, Path(folder))
+            self._sender.send({file.name: file_bytes(file) for file in Path(folder).iterdir()}, announce)
+        if self._syncs:
+            self.server.post("v1/unload_lora_adapter", lora_name=self._model)
+        self.server.post("v1/load_lora_adapter", lora_name=self._adapter(number), lora_path=places[0])
 
     def _sample(
         self, prompts: list[list[int]], temperatures: list[float], seeds: list[int], logprobs: int, **shared
@@ -159,11 +180,22 @@ class Server:
                 "serve` and the run's config, or leave the field empty"
             ) from error
 
+    def met(self, device: torch.device) -> Sender:
+        """The trainer's end of a group with all the server's workers, for tensors on `device`."""
+        parts = urllib.parse.urlsplit(self.address)
+        return Sender(
+            (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)),
+            self._answer("get_world_size")["world_size"],
+            device,
+            lambda invitation: self.post("init_weight_transfer_engine", init_info=asdict(invitation)),
+        )
+
     def post(self, path: str, **body) -> dict:
         """The answer to a request. Raises `EngineDied` when the server refuses it or is gone."""
-        request = urllib.request.Request(
-            f"{self.address}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        return self._answer(path, json.dumps(body).encode())
+
+    def _answer(self, path: str, body: bytes | None = None) -> dict:
+        request = urllib.request.Request(f"{self.address}/{path}", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request) as response:
                 content = response.read()
@@ -171,14 +203,22 @@ class Server:
             said = error.read().decode(errors="replace")[:500]
             raise EngineDied(f"the vLLM server refused {path} ({error.code}): {said}") from error
         except OSError as error:
-            raise EngineDied(
-                f"the vLLM server at {self.address} is gone ({error}); start it again and train the same config to "
-                "continue"
-            ) from error
+            raise self.gone(error) from error
         try:
             return json.loads(content) if content else {}
         except ValueError:
             return {}
+
+    def gone(self, error: Exception) -> EngineDied:
+        """What to raise when the connection broke by `error`."""
+        return EngineDied(
+            f"the vLLM server at {self.address} is gone ({error}); start it again and train the same config to continue"
+        )
+
+
+def file_bytes(file: Path) -> torch.Tensor:
+    """What the file holds, uint8 [bytes]."""
+    return torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
 
 
 def serve_command(folder: Path, policy: PolicyConfig, config: VllmConfig, on_gpu: bool) -> list[str]:
@@ -188,8 +228,8 @@ def serve_command(folder: Path, policy: PolicyConfig, config: VllmConfig, on_gpu
     shape.tie_word_embeddings = False
     shape.save_pretrained(folder)
     settings = engine_settings(str(folder), policy.precision, policy.lora.rank, config, on_gpu)
-    settings |= {"served_model_name": NAME, "worker_extension_cls": f"{WeightSync.__module__}.{WeightSync.__name__}"}
-    options = ["--tokens-only"]
+    settings |= {"served_model_name": NAME, "worker_extension_cls": "workbench.rollout.vllm_receiver.AdapterSync"}
+    options = ["--tokens-only", "--weight-transfer-config", json.dumps({"backend": TRANSPORT})]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -200,10 +240,16 @@ def serve_command(folder: Path, policy: PolicyConfig, config: VllmConfig, on_gpu
 
 
 def serve(policy: PolicyConfig, config: VllmConfig, host: str, port: int) -> int:
-    """Run the server until it is stopped; returns its exit code. Raises `ValueError` without vLLM."""
+    """Run the server until it ends, or until `KeyboardInterrupt`, which ends it; returns its exit code. Raises
+    `ValueError` without vLLM."""
     require_vllm()
     with tempfile.TemporaryDirectory(prefix="workbench-serve-") as folder:
         command = serve_command(Path(folder), policy, config, torch.cuda.is_available())
-        environment = {**os.environ, **ENVIRONMENT, **ROUTES}
+        environment = {**os.environ, **ENVIRONMENT, **ROUTES, FOLDER: folder}
         del environment["VLLM_ENABLE_V1_MULTIPROCESSING"]  # the server has an engine process
-        return subprocess.call([*command, "--host", host, "--port", str(port)], env=environment)
+        server = subprocess.Popen([*command, "--host", host, "--port", str(port)], env=environment)
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return server.wait()
