@@ -28,7 +28,7 @@ from workbench import ranks
 from workbench.policy.adapters import save_adapters
 from workbench.policy.model import Policy
 from workbench.rollout.streams import Stream, request_seed
-from workbench.rollout.vllm_worker import Entry, shared_tensors
+from workbench.rollout.vllm_worker import Entry, SharedTensors
 from workbench.sections import VllmConfig
 from workbench.tables import Rollouts, Table, require_finite, token_index
 
@@ -119,6 +119,7 @@ class VllmEngine(VllmSampling):
         require_vllm()
         super().__init__(policy, config)
         self.process: subprocess.Popen | None = None
+        self._shared: SharedTensors | None = None
         self._syncs = 0
 
     def _sample(self, **arguments) -> dict[str, np.ndarray]:
@@ -132,6 +133,7 @@ class VllmEngine(VllmSampling):
         """End the process and free its memory and the shared files; sampling again starts a new one."""
         if self.process is not None:
             self._finalizer()
+            self._forget_shared()
             self.process = None
 
     def _begin(self) -> None:
@@ -182,10 +184,23 @@ class VllmEngine(VllmSampling):
         self._ask("start", **engine_settings(str(self.folder / "model"), precision, rank, self.config, on_gpu))
 
     def _send_weights(self) -> None:
-        path = self.folder / "weights"
-        self._ask("load", path=str(path), entries=write_weights(self.policy, path))
-        if self.policy.adapted is not None:
-            path.unlink()  # the base goes over once
+        weights = model_weights(self.policy)
+        if self._shared is None:
+            path = self.folder / "weights"
+            self._entries = reserve(weights, self.policy.precision, path)
+            self._shared = SharedTensors(str(path), self._entries, self.policy.device.type == "cuda")
+        for (_, shared), tensor in zip(self._shared.tensors, weights.values(), strict=True):
+            shared.copy_(tensor)
+        self._ask("load", path=self._shared.path, entries=self._entries)
+        if self.policy.adapted is not None:  # the base goes over once
+            self._ask("forget")
+            self._forget_shared()
+
+    def _forget_shared(self) -> None:
+        if self._shared is not None:
+            Path(self._shared.path).unlink(missing_ok=True)
+            self._shared.close()
+            self._shared = None
 
     def _ask(self, name: str, **arguments):
         try:
@@ -237,9 +252,8 @@ def engine_settings(model: str, precision: str, lora_rank: int, config: VllmConf
     }
 
 
-def write_weights(policy: Policy, path: Path) -> list[Entry]:
-    """Write the model's weights, in the dtype vLLM computes in, to the shared file `path`; says what lies where."""
-    weights, dtype = model_weights(policy), policy.precision
+def reserve(weights: dict[str, Tensor], dtype: torch.dtype, path: Path) -> list[Entry]:
+    """Make the shared file `path`, large enough for the weights in `dtype`; says what is to lie where."""
     entries: list[Entry] = []
     size = 0
     for name, tensor in weights.items():
@@ -247,8 +261,6 @@ def write_weights(policy: Policy, path: Path) -> list[Entry]:
         size += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
     with path.open("ab") as file:
         file.truncate(size)
-    for (_, target), tensor in zip(shared_tensors(str(path), entries), weights.values(), strict=True):
-        target.copy_(tensor)
     return entries
 
 

@@ -20,27 +20,48 @@ Entry = tuple[str, str, tuple[int, ...], int]
 """A tensor in the shared file: name, dtype, shape, offset in bytes."""
 
 
+class SharedTensors:
+    """Views of the tensors that lie in the file `path`, which is mapped, not read, and stays so: `tensors`, by name.
+
+    With `pinned`, for copies from or to a GPU, the pages are locked; where the system refuses, copies are slower.
+    """
+
+    def __init__(self, path: str, entries: list[Entry], pinned: bool):
+        self.path = path
+        self._block = torch.from_file(path, shared=True, size=Path(path).stat().st_size, dtype=torch.uint8)
+        self._pinned = pinned and _pin(self._block)
+        self.tensors = []
+        for name, dtype_name, shape, offset in entries:
+            dtype = getattr(torch, dtype_name)
+            size = int(np.prod(shape)) * dtype.itemsize
+            self.tensors.append((name, self._block[offset : offset + size].view(dtype).view(shape)))
+
+    def close(self) -> None:
+        """Give the mapping up; views must not be used any more."""
+        if self._pinned:
+            torch.cuda.cudart().cudaHostUnregister(self._block.data_ptr())
+        self.tensors, self._block = [], None
+
+
 class WeightSync:
     """What vLLM's workers, one per device, can do besides: take weights in place."""
 
+    shared_tensors: SharedTensors | None = None
+
     def load_shared(self, path: str, entries: list[Entry]) -> None:
         """Load the tensors of the shared file `path` into the model that is already there."""
-        self.reload_weights(weights_iterator=shared_tensors(path, entries), is_checkpoint_format=True)
+        if self.shared_tensors is None:
+            self.shared_tensors = SharedTensors(path, entries, self.device.type == "cuda")
+        self.reload_weights(weights_iterator=self.shared_tensors.tensors, is_checkpoint_format=True)
 
-
-def shared_tensors(path: str, entries: list[Entry]) -> list[tuple[str, torch.Tensor]]:
-    """Views of the tensors that lie in the file `path`, which is mapped, not read."""
-    block = torch.from_file(path, shared=True, size=Path(path).stat().st_size, dtype=torch.uint8)
-    tensors = []
-    for name, dtype_name, shape, offset in entries:
-        dtype = getattr(torch, dtype_name)
-        size = int(np.prod(shape)) * dtype.itemsize
-        tensors.append((name, block[offset : offset + size].view(dtype).view(shape)))
-    return tensors
+    def forget_shared(self) -> None:
+        """No more tensors will come by the shared file."""
+        self.shared_tensors.close()
+        self.shared_tensors = None
 
 
 class Server:
-    """Answers `start`, `load`, `adapter`, `generate`, `sleep` and `wake`, each with keyword arguments."""
+    """Answers `start`, `load`, `forget`, `adapter`, `generate`, `sleep` and `wake`, each with keyword arguments."""
 
     def __init__(self):
         self.adapter_request = None
@@ -53,6 +74,9 @@ class Server:
     def load(self, path: str, entries: list[Entry]) -> None:
         self.llm.collective_rpc("load_shared", args=(path, entries))
         self.llm.reset_prefix_cache()  # its keys and values are of the old weights
+
+    def forget(self) -> None:
+        self.llm.collective_rpc("forget_shared")
 
     def adapter(self, folder: str, number: int) -> None:
         """Sample with the adapter in `folder` from now on. Its name is new, so the prefix cache starts anew for it."""
@@ -94,6 +118,11 @@ class Server:
 
     def wake(self) -> None:
         self.llm.wake_up()
+
+
+def _pin(block: torch.Tensor) -> bool:
+    """Lock the pages of memory that is there already; whether that could be done."""
+    return torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0).value == 0
 
 
 def likeliest(given: list[dict[int, float]], count: int) -> dict[str, np.ndarray]:
