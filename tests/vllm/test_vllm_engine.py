@@ -96,6 +96,13 @@ def test_samples_belong_to_run_step_prompt_and_sample(engine):
     assert len({tuple(part) for part in first}) > 4
 
 
+def test_more_prompts_than_vllm_reads_at_once_are_sampled_from(engine):
+    """With seeds, its CPU build fails at a prompt that it reads in two parts."""
+    long = [torch.arange(100) % 10 + 5 + number % 3 for number in range(64)]
+    r = engine.generate(long, 1, torch.ones(64), 8, Stream(0, 1))
+    torch.testing.assert_close(r.tokens.rollout_logp, scored(engine.policy, r), rtol=1e-3, atol=1e-3)
+
+
 def test_changed_weights_are_sampled_from_and_greedy_tokens_are_the_native_engines(engine):
     before = sample(engine, top_p=GREEDY)
     for round_, scale in enumerate((0.02, 0.03)):

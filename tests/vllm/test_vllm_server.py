@@ -151,20 +151,23 @@ def test_a_run_trains_with_it_and_leaves_nothing_behind(address, tmp_path):
     assert shared_files() == before
 
 
-DIES_SENDING = """
+DIES = """
 import os, sys
 from workbench.policy.model import load_policy
-from workbench.rollout import broadcast
-from workbench.rollout.vllm_server import VllmServerEngine
+from workbench.rollout import broadcast, vllm_server
 from workbench.sections import VllmConfig
 from tests.vllm.test_vllm_engine import sample
-broadcast._finish = lambda work, answer: os._exit(9)
-sample(VllmServerEngine(load_policy(), VllmConfig(server=sys.argv[1])))
+if sys.argv[2] == "sending":
+    broadcast._finish = lambda work, answer: os._exit(9)
+post = vllm_server.Server.post
+vllm_server.Server.post = lambda self, path, **body: os._exit(9) if path == sys.argv[2] else post(self, path, **body)
+sample(vllm_server.VllmServerEngine(load_policy(), VllmConfig(server=sys.argv[1])))
 """
 
 
-def test_a_trainer_that_dies_while_it_sends_leaves_a_server_for_the_next(address):
-    assert subprocess.run([sys.executable, "-c", DIES_SENDING, address]).returncode == 9
+@pytest.mark.parametrize("moment", ["update_weights", "sending", "finish_weight_update"])
+def test_a_trainer_that_dies_in_an_update_leaves_a_server_for_the_next(address, moment):
+    assert subprocess.run([sys.executable, "-c", DIES, address, moment]).returncode == 9
     following = VllmServerEngine(load_policy(), VllmConfig(server=address, max_sequences=64))
     r = sample(following)
     torch.testing.assert_close(r.tokens.rollout_logp, scored(following.policy, r), rtol=1e-3, atol=1e-3)

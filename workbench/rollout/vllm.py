@@ -34,8 +34,8 @@ from workbench.tables import Rollouts, Table, require_finite, token_index
 
 ALIGNMENT = 64
 """Bytes: tensors in the shared file start at multiples of this, so that any dtype can view them."""
-LOG_LINES = 15
-"""Last lines of vLLM's log that go into an error message."""
+LOG_LINES, LOG_WIDTH = 15, 300
+"""Last lines of vLLM's log that go into an error message, and characters of each: it dumps its state into one line."""
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # this process is vLLM's own already
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -214,6 +214,7 @@ class VllmEngine(VllmSampling):
 
     def _account(self, what: str) -> str:
         lines = (self.folder / "log").read_text(errors="replace").splitlines()[-LOG_LINES:]
+        lines = [line[:LOG_WIDTH] for line in lines]
         self.close()
         return f"the vLLM engine {what}; train the same config to continue. Its last lines:\n" + "\n".join(lines)
 
@@ -248,6 +249,7 @@ def engine_settings(model: str, precision: str, lora_rank: int, config: VllmConf
         "kv_cache_memory_bytes": int(config.cache_gib * 2**30),
         "enable_sleep_mode": config.sleep,
         "enforce_eager": not on_gpu,  # on CPU compilation takes minutes
+        "enable_chunked_prefill": on_gpu,  # on CPU it fails with seeds: a part's random draw cannot be taken back
         **lora,
     }
 

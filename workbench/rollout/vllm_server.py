@@ -109,7 +109,7 @@ class VllmServerEngine(VllmSampling):
             raise self.server.gone(error) from error
 
     def _send_weights(self) -> None:
-        self.server.post("start_weight_update")
+        self.server.start_update()
         self._sender.send(
             model_weights(self.policy),
             lambda announcement: self.server.post("update_weights", update_info=asdict(announcement)),
@@ -190,6 +190,14 @@ class Server:
             lambda invitation: self.post("init_weight_transfer_engine", init_info=asdict(invitation)),
         )
 
+    def start_update(self) -> None:
+        """Begin an update of the weights; one that a trainer began and did not live to finish is finished before."""
+        try:
+            self.post("start_weight_update")
+        except EngineDied:
+            self.post("finish_weight_update")
+            self.post("start_weight_update")
+
     def post(self, path: str, **body) -> dict:
         """The answer to a request. Raises `EngineDied` when the server refuses it or is gone."""
         return self._answer(path, json.dumps(body).encode())
@@ -232,9 +240,9 @@ def serve_command(folder: Path, policy: PolicyConfig, config: VllmConfig, on_gpu
     options = ["--tokens-only", "--weight-transfer-config", json.dumps({"backend": TRANSPORT})]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            options.append(flag)
-        elif name != "model" and value not in (None, False):
+        if isinstance(value, bool):
+            options.append(flag if value else f"--no-{flag[2:]}")
+        elif name != "model" and value is not None:
             options += [flag, str(value)]
     return [sys.executable, "-m", SERVER, "--model", str(folder), *options]
 
