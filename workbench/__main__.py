@@ -20,7 +20,9 @@ from workbench.tasks.sandbox import SandboxUnavailable
 
 def user_errors() -> tuple[type[Exception], ...]:
     """What a user can cause and mend: told in one sentence, without a traceback, with exit code 1."""
-    broken = (ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError)
+    broken = [ValueError, FileNotFoundError, KeyError, OSError, FloatingPointError]
+    if rollout := sys.modules.get("workbench.rollout"):  # it takes seconds, and what is not loaded cannot have failed
+        broken.append(rollout.EngineDied)
     return *broken, RunLocked, SandboxUnavailable, wb.NotebookFailed, ranks.RankLost
 
 

@@ -103,6 +103,17 @@ def test_more_prompts_than_vllm_reads_at_once_are_sampled_from(engine):
     torch.testing.assert_close(r.tokens.rollout_logp, scored(engine.policy, r), rtol=1e-3, atol=1e-3)
 
 
+def test_what_may_become_too_long_is_refused_not_cut_short(engine):
+    with pytest.raises(ValueError, match=r"10 tokens .* up to 247 .* the 256 that vLLM has room for"):
+        engine.generate([torch.arange(5, 15)], 1, torch.ones(1), 247, Stream(0, 1))
+    assert len(engine.generate([torch.arange(5, 15)], 1, torch.ones(1), 246, Stream(0, 1)).sequences) == 1
+
+
+def test_it_does_not_sleep_without_a_gpu(policy):
+    with pytest.raises(ValueError, match=r"rollout\.vllm\.sleep .* there is no GPU"):
+        VllmEngine(policy, SMALL.model_copy(update={"sleep": True}))
+
+
 def test_changed_weights_are_sampled_from_and_greedy_tokens_are_the_native_engines(engine):
     before = sample(engine, top_p=GREEDY)
     for round_, scale in enumerate((0.02, 0.03)):

@@ -90,6 +90,7 @@ def test_the_server_says_what_the_policy_does_with_its_alternatives(engine):
     )
     assert set(native.tokens) - set(r.tokens) == {"entropy"} and set(r.sequences) == set(native.sequences)
     assert all(r.tokens[name].dtype == native.tokens[name].dtype for name in r.tokens)
+    assert engine.longest == 256
     same = sample(engine, temperature=(0.5, 1.0, 2.0))
     assert torch.equal(same.tokens.token, r.tokens.token)
 

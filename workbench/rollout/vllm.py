@@ -51,7 +51,9 @@ class EngineDied(RuntimeError):
 
 class VllmSampling:
     """Sampling by a vLLM, wherever it runs: `_begin` gives it the policy's weights, `_sample` asks it, `_end` lets it
-    rest."""
+    rest. `longest` is how many tokens prompt and response may have together, known once there is one."""
+
+    longest: int
 
     def __init__(self, policy: Policy, config: VllmConfig):
         self.policy, self.config = policy, config
@@ -82,9 +84,10 @@ class VllmSampling:
         """Like `NativeEngine.generate`, but tokens have no `entropy` and no `expected_discriminator`: vLLM gives
         neither, the trainer's scoring does. Every response has a seed of its own, see `request_seed`.
 
-        Raises `NonFiniteError` naming prompt and sample, and `EngineDied`.
+        Raises `NonFiniteError` naming prompt and sample, `EngineDied`, and `ValueError` for what may become too long.
         """
         self._begin()
+        self._require_room(max(map(len, prompts)), max_new_tokens)
         count = len(prompts)
         heat = temperature.double().repeat_interleave(samples)
         answer = self._sample(
@@ -104,6 +107,15 @@ class VllmSampling:
         require_finite(rollouts, "rollout_logp", logp, broken)
         return rollouts
 
+    def _require_room(self, prompt: int, response: int) -> None:
+        """vLLM would cut responses short without a word."""
+        if prompt + response > self.longest:
+            raise ValueError(
+                f"a prompt of {prompt} tokens and a response of up to {response} are more than the {self.longest} that "
+                "vLLM has room for; raise rollout.vllm.max_length if the model allows it, or lower "
+                "rollout.max_new_tokens (evaluation.max_new_tokens)"
+            )
+
     def weights_changed(self) -> None:
         """The policy is not what it was: send it before the next sampling."""
         self._stale = True
@@ -112,11 +124,14 @@ class VllmSampling:
 class VllmEngine(VllmSampling):
     """Samples with vLLM from the weights `policy` had when `weights_changed` was last called, or at the start.
 
-    The process starts with the first `generate`. Close it with `close`; it also ends with this process.
+    The process starts with the first `generate`. Close it with `close`; it also ends with this process. Raises
+    `ValueError` without vLLM, and when it is to sleep without a GPU.
     """
 
     def __init__(self, policy: Policy, config: VllmConfig):
         require_vllm()
+        if config.sleep and policy.device.type != "cuda":
+            raise ValueError("rollout.vllm.sleep gives GPU memory back, and there is no GPU; set it to false")
         super().__init__(policy, config)
         self.process: subprocess.Popen | None = None
         self._shared: SharedTensors | None = None
@@ -181,7 +196,8 @@ class VllmEngine(VllmSampling):
         config.save_pretrained(self.folder / "model")
         rank = 0 if self.policy.adapted is None else self.policy.adapted.peft_config["default"].r
         precision, on_gpu = str(self.policy.precision).removeprefix("torch."), self.policy.device.type == "cuda"
-        self._ask("start", **engine_settings(str(self.folder / "model"), precision, rank, self.config, on_gpu))
+        settings = engine_settings(str(self.folder / "model"), precision, rank, self.config, on_gpu)
+        self.longest = self._ask("start", **settings)
 
     def _send_weights(self) -> None:
         weights = model_weights(self.policy)
@@ -209,7 +225,9 @@ class VllmEngine(VllmSampling):
         except (EOFError, OSError) as error:
             raise EngineDied(self._account(f"ended ({_exit(self.process)})")) from error
         if state == "failed":
-            raise EngineDied(self._account(f"failed: {answer.strip().splitlines()[-1]}"))
+            given = ", ".join(f"{field} {value}" for field, value in self.config if value)
+            what = f"could not start with rollout.vllm {given}" if name == "start" else "failed"
+            raise EngineDied(self._account(f"{what}: {answer.strip()}"))
         return answer
 
     def _account(self, what: str) -> str:

@@ -63,6 +63,7 @@ class VllmServerEngine(VllmSampling):
         super().__init__(policy, config)
         self.server = Server(config.server)
         self.server.require()
+        self.longest = self.server.longest()
         self._forget()
 
     def _forget(self) -> None:
@@ -179,6 +180,10 @@ class Server:
                 f"rollout.vllm.server '{self.address}' does not answer ({error}); start it with `python -m workbench "
                 "serve` and the run's config, or leave the field empty"
             ) from error
+
+    def longest(self) -> int:
+        """The longest prompt and response together, in tokens."""
+        return self._answer("v1/models")["data"][0]["max_model_len"]
 
     def met(self, device: torch.device) -> Sender:
         """The trainer's end of a group with all the server's workers, for tensors on `device`."""

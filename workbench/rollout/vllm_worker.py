@@ -66,10 +66,12 @@ class Server:
     def __init__(self):
         self.adapter_request = None
 
-    def start(self, **settings) -> None:
+    def start(self, **settings) -> int:
+        """The longest prompt and response together, in tokens."""
         from vllm import LLM
 
         self.llm = LLM(**settings, worker_extension_cls=f"{__name__}.{WeightSync.__name__}")
+        return self.llm.model_config.max_model_len
 
     def load(self, path: str, entries: list[Entry]) -> None:
         self.llm.collective_rpc("load_shared", args=(path, entries))
@@ -147,8 +149,9 @@ def main(descriptor: int, folder: str) -> None:
             return
         try:
             answer = ("done", getattr(server, name)(**arguments))
-        except Exception:
-            answer = ("failed", traceback.format_exc())
+        except Exception as error:
+            traceback.print_exc()
+            answer = ("failed", f"{type(error).__name__}: {error}")
         connection.send(answer)
 
 
