@@ -219,19 +219,23 @@ def per_head(run: Callable, inputs: tuple, device: str) -> str:
 
 
 def update(shapes: dict[str, Shape], device: str) -> Iterator[str]:
-    """One update of packed responses, full fine-tuning and LoRA, with entropy in the loss and without."""
+    """One update of packed responses, full fine-tuning and LoRA, with entropy in the loss and without; also with
+    torch.compile on the blocks without attention, which the trainer does not use."""
     for name, shape in shapes.items():
-        for lora in (False, True):
-            kind = "LoRA" if lora else "full"
-            yield tried(f"update {name}, {kind}", partial(per_update, shape, device, lora))
+        for kind in ("full", "LoRA", "full, MLPs by torch.compile"):
+            yield tried(f"update {name}, {kind}", partial(per_update, shape, device, kind))
 
 
-def per_update(shape: Shape, device: str, lora: bool) -> str:
+def per_update(shape: Shape, device: str, kind: str) -> str:
+    lora = kind == "LoRA"
     needed = shape.gib if not lora else shape.gib / 3
     if device == "cuda" and needed * 2**30 > torch.cuda.get_device_properties(0).total_memory:
         return f"needs about {needed:.0f} GiB: left out"
     fresh(device)
     policy = policy_of(shape, device, lora)
+    if "compile" in kind:
+        for layer in policy.model.get_decoder().layers:
+            layer.mlp.compile(dynamic=True)
     mean, groups = (1024, 8) if shape.vocabulary > 10_000 else (24, 2)
     batch = rollouts(shape, device, groups, 8, mean)
     optimiser = torch.optim.AdamW(policy.parameters, lr=1e-6, fused=device == "cuda")
