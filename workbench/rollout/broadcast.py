@@ -5,7 +5,6 @@ NCCL between GPUs, gloo between CPUs. Both sides use this module, and neither ne
 
 from __future__ import annotations
 
-import math
 import secrets
 import socket
 import threading
@@ -19,16 +18,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Entry = tuple[str, str, Sequence[int]]
-"""A tensor on its way: name, dtype, shape."""
+from workbench.rollout.layout import Entry, entries_of, size_of, views_of
+
 MEETING = timedelta(minutes=2)
 """How long the two sides wait for each other to join."""
 SENDING = timedelta(minutes=2)
 """How long a bucket may take before the other side is held to be gone."""
 BUCKET_BYTES = 2**28
 """Tensors are sent together up to this size; a larger one is sent alone."""
-ALIGNMENT = 64
-"""Bytes: tensors start at multiples of this, so that any dtype can view them."""
 GLANCE_S = 0.0005
 GRACE_S = 10
 """How long a broken broadcast waits for the other side's own words, which say more."""
@@ -84,14 +81,11 @@ class Sender:
     ) -> None:
         """Broadcast the tensors, in `dtype` or each in its own. `announce` has the workers take them by
         `Receiver.received`; it returns when they have. What it raises ends the sending for good."""
-        entries = [
-            (name, str(dtype or tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-            for name, tensor in tensors.items()
-        ]
+        entries = entries_of(tensors, dtype)
         answer = _meanwhile(announce, Announcement(self.meeting, entries))
         for bucket in buckets(entries):
-            block, views = _laid_out(bucket, self.device)
-            for (name, _, _), view in zip(bucket, views, strict=True):
+            block = _block(bucket, self.device)
+            for name, view in views_of(block, bucket):
                 view.copy_(tensors[name])
             _finish(self._group.broadcast(block, 0), answer)
         answer.result()
@@ -119,9 +113,9 @@ class Receiver:
 
     def _received(self, entries: list[Entry]) -> Iterator[tuple[str, Tensor]]:
         for bucket in buckets(entries):
-            block, views = _laid_out(bucket, self.device)
+            block = _block(bucket, self.device)
             self._group.broadcast(block, 0).wait()
-            yield from zip([name for name, _, _ in bucket], views, strict=True)
+            yield from views_of(block, bucket)
 
     def close(self) -> None:
         """Leave the group; the other side is not waited for."""
@@ -131,37 +125,24 @@ class Receiver:
 
 def buckets(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """The entries in their order, as many together as `BUCKET_BYTES` holds."""
-    held, size = [], 0
+    held = []
     for entry in entries:
-        if held and size + _size(entry) > BUCKET_BYTES:
+        if held and size_of([*held, entry]) > BUCKET_BYTES:
             yield held
-            held, size = [], 0
+            held = []
         held.append(entry)
-        size += _size(entry)
     if held:
         yield held
+
+
+def _block(bucket: list[Entry], device: torch.device) -> Tensor:
+    return torch.empty(size_of(bucket), dtype=torch.uint8, device=device)
 
 
 def own_address(towards: tuple[str, int]) -> str:
     """The address of this machine that a connection to `towards` comes from."""
     with socket.create_connection(towards, timeout=30) as connection:
         return connection.getsockname()[0]
-
-
-def _size(entry: Entry) -> int:
-    _, dtype, shape = entry
-    return -(-math.prod(shape) * getattr(torch, dtype).itemsize // ALIGNMENT) * ALIGNMENT
-
-
-def _laid_out(bucket: list[Entry], device: torch.device) -> tuple[Tensor, list[Tensor]]:
-    """Memory for a bucket, and its tensors as views of it."""
-    block = torch.empty(sum(map(_size, bucket)), dtype=torch.uint8, device=device)
-    views, start = [], 0
-    for entry in bucket:
-        dtype, shape = getattr(torch, entry[1]), entry[2]
-        views.append(block[start : start + math.prod(shape) * dtype.itemsize].view(dtype).view(tuple(shape)))
-        start += _size(entry)
-    return block, views
 
 
 def _group(store: dist.TCPStore, rank: int, invitation: Invitation) -> dist.ProcessGroup:

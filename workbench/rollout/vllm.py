@@ -27,13 +27,12 @@ from torch import Tensor
 from workbench import ranks
 from workbench.policy.adapters import save_adapters
 from workbench.policy.model import Policy
+from workbench.rollout.layout import entries_of, size_of
 from workbench.rollout.streams import Stream, request_seed
-from workbench.rollout.vllm_worker import Entry, SharedTensors
+from workbench.rollout.vllm_worker import SharedTensors
 from workbench.sections import VllmConfig
 from workbench.tables import Rollouts, Table, require_finite, token_index
 
-ALIGNMENT = 64
-"""Bytes: tensors in the shared file start at multiples of this, so that any dtype can view them."""
 LOG_LINES, LOG_WIDTH = 15, 300
 """Last lines of vLLM's log that go into an error message, and characters of each: it dumps its state into one line."""
 ENVIRONMENT = {
@@ -203,7 +202,9 @@ class VllmEngine(VllmSampling):
         weights = model_weights(self.policy)
         if self._shared is None:
             path = self.folder / "weights"
-            self._entries = reserve(weights, self.policy.precision, path)
+            self._entries = entries_of(weights, self.policy.precision)
+            with path.open("xb") as file:
+                file.truncate(size_of(self._entries))
             self._shared = SharedTensors(str(path), self._entries, self.policy.device.type == "cuda")
         for (_, shared), tensor in zip(self._shared.tensors, weights.values(), strict=True):
             shared.copy_(tensor)
@@ -270,18 +271,6 @@ def engine_settings(model: str, precision: str, lora_rank: int, config: VllmConf
         "enable_chunked_prefill": on_gpu,  # on CPU it fails with seeds: a part's random draw cannot be taken back
         **lora,
     }
-
-
-def reserve(weights: dict[str, Tensor], dtype: torch.dtype, path: Path) -> list[Entry]:
-    """Make the shared file `path`, large enough for the weights in `dtype`; says what is to lie where."""
-    entries: list[Entry] = []
-    size = 0
-    for name, tensor in weights.items():
-        entries.append((name, str(dtype).removeprefix("torch."), tuple(tensor.shape), size))
-        size += -(-tensor.numel() * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-    with path.open("ab") as file:
-        file.truncate(size)
-    return entries
 
 
 def model_weights(policy: Policy) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class AdapterSync:
         """Put the files that the trainer sends, each as bytes, into the folder returned, in place of its last ones."""
         announcement = Announcement(**announcement)
         files = dict(self.weight_transfer_engine.received(announcement))
-        place = Path(os.environ[FOLDER]) / announcement.meeting
+        place = Path(os.environ[FOLDER]) / Path(announcement.meeting).name
         folder = place / f"adapter-{int(number)}"
         if self.local_rank == 0:
             shutil.rmtree(place, ignore_errors=True)

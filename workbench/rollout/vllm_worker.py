@@ -11,13 +11,11 @@ import shutil
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 import torch
 
-Entry = tuple[str, str, tuple[int, ...], int]
-"""A tensor in the shared file: name, dtype, shape, offset in bytes."""
+from workbench.rollout.layout import Entry, size_of, views_of
 
 
 class SharedTensors:
@@ -28,13 +26,9 @@ class SharedTensors:
 
     def __init__(self, path: str, entries: list[Entry], pinned: bool):
         self.path = path
-        self._block = torch.from_file(path, shared=True, size=Path(path).stat().st_size, dtype=torch.uint8)
+        self._block = torch.from_file(path, shared=True, size=size_of(entries), dtype=torch.uint8)
         self._pinned = pinned and _pin(self._block)
-        self.tensors = []
-        for name, dtype_name, shape, offset in entries:
-            dtype = getattr(torch, dtype_name)
-            size = int(np.prod(shape)) * dtype.itemsize
-            self.tensors.append((name, self._block[offset : offset + size].view(dtype).view(shape)))
+        self.tensors = views_of(self._block, entries)
 
     def close(self) -> None:
         """Give the mapping up; views must not be used any more."""
