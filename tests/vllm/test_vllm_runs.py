@@ -37,7 +37,7 @@ def test_runs_follow_one_another_and_one_whose_engine_dies_goes_on(tmp_path, mon
     metrics = whole.metrics
     assert len(metrics) == 4 and set(whole.evals["step"]) == {0, 4}
     assert (metrics["gap/max"] < 0.01).all() and metrics["entropy/mean"].gt(0).all()
-    assert metrics["update/count"].eq(2).all()
+    assert metrics["update/count"].eq(2).all() and whole.provenance["packages"]["vllm"]
     assert shared_files() == before
 
     original = VllmEngine.generate

