@@ -32,15 +32,21 @@ class Watch:
         self.last_words = last_words
         self._over = threading.Event()
         self._store: dist.Store | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Watch:
         self._store = ranks.store()
         if self._store is not None:
-            threading.Thread(target=self._listen, name="watch", daemon=True).start()
+            self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(self, *_exception) -> None:
+        """The thread holds the run by `last_words`: were it the last to, it would free the model while Python ends, and
+        the process would abort."""
         self._over.set()
+        if self._thread is not None:
+            self._thread.join(SILENCE)
 
     def report(self, reason: str) -> str:
         """This rank has failed: tell the others. Returns the reason of whichever rank failed first."""
