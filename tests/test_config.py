@@ -145,3 +145,13 @@ def test_hashes_of_the_first_runs_never_change():
 )
 def test_later_fields_are_hashed_once_they_are_set(override):
     assert wb.preset("cpu", override).content_hash not in (wb.preset("cpu").content_hash, RunConfig().content_hash)
+
+
+def test_a_config_from_before_weights_went_over_the_network_is_read(tmp_path):
+    config = wb.preset("smoke")
+    older = tmp_path / "config.yaml"
+    older.write_text(config.to_yaml().replace("    server: ''\n", "    server: ''\n    exchange: ''\n"))
+    assert "exchange" in older.read_text() and wb.load_config(older).content_hash == config.content_hash
+    older.write_text(older.read_text().replace("exchange: ''", "exchange: /tmp"))
+    with pytest.raises(wb.ConfigError, match=r"unknown field 'rollout\.vllm\.exchange'"):
+        wb.load_config(older)
