@@ -202,13 +202,13 @@ class VllmEngine(VllmSampling):
         weights = model_weights(self.policy)
         if self._shared is None:
             path = self.folder / "weights"
-            self._entries = entries_of(weights, self.policy.precision)
+            entries = entries_of(weights, self.policy.precision)
             with path.open("xb") as file:
-                file.truncate(size_of(self._entries))
-            self._shared = SharedTensors(str(path), self._entries, self.policy.device.type == "cuda")
+                file.truncate(size_of(entries))
+            self._shared = SharedTensors(str(path), entries, self.policy.device.type == "cuda")
         for (_, shared), tensor in zip(self._shared.tensors, weights.values(), strict=True):
             shared.copy_(tensor)
-        self._ask("load", path=self._shared.path, entries=self._entries)
+        self._ask("load", path=self._shared.path, entries=self._shared.entries)
         if self.policy.adapted is not None:  # the base goes over once
             self._ask("forget")
             self._forget_shared()

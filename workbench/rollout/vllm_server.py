@@ -84,9 +84,13 @@ class VllmServerEngine(VllmSampling):
         fresh = not self._name
         if fresh:
             self._name = ranks.from_first(secrets.token_hex(4))
-        with self.policy.whole(), ranks.as_one():
-            if ranks.is_first():
-                self._send(fresh)
+        try:
+            with self.policy.whole(), ranks.as_one():
+                if ranks.is_first():
+                    self._send(fresh)
+        except EngineDied:
+            self.close()  # the next sampling starts anew
+            raise
         if self.policy.adapted is not None:
             self._syncs += 1
             self._model = self._adapter(self._syncs)

@@ -25,7 +25,7 @@ class SharedTensors:
     """
 
     def __init__(self, path: str, entries: list[Entry], pinned: bool):
-        self.path = path
+        self.path, self.entries = path, entries
         self._block = torch.from_file(path, shared=True, size=size_of(entries), dtype=torch.uint8)
         self._pinned = pinned and _pin(self._block)
         self.tensors = views_of(self._block, entries)
